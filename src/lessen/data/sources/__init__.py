@@ -1,0 +1,1 @@
+"""Where labelled data comes from; one file each."""

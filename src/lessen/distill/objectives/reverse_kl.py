@@ -1,0 +1,31 @@
+"""Reverse Kullback-Leibler divergence: the student avoids what the teacher finds unlikely.
+
+Source: Gu et al. 2024, MiniLLM, https://arxiv.org/abs/2306.08543, eq. 1 (for classes in place of tokens).
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Num
+from torch import Tensor
+
+from lessen.distill.divergence import divergence, log_probabilities
+
+NEEDS = "logits"
+SIGMOID = True
+SOFTENS = True
+PER_BATCH = False
+CLASSES = 2
+
+
+def loss(
+    student: Float[Tensor, "b c"],
+    teacher: Float[Tensor, "b c"],
+    labels: Num[Tensor, "b ..."],
+    *,
+    temperature: float,
+    sigmoid: bool,
+) -> Float[Tensor, " b"]:
+    """Return T² · KL(student ‖ teacher), both softened by T, one value per sample; arguments as in kl.py."""
+    log_t = log_probabilities(teacher.detach(), temperature=temperature, sigmoid=sigmoid)
+    log_s = log_probabilities(student, temperature=temperature, sigmoid=sigmoid)
+    return temperature**2 * divergence(log_s, log_t).mean(dim=1)

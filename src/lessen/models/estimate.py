@@ -1,0 +1,92 @@
+"""How many parameters a model would have, from its configuration alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lessen.errors import UnavailableError
+from lessen.models import hub, presets
+from lessen.models.build import config_of, info_of, label_, module_of, wanted_shape
+from lessen.models.family import Family, family, family_of
+from lessen.models.shape import count
+from lessen.models.sources import shaped
+from lessen.models.students import shape_fields
+
+if TYPE_CHECKING:
+    from lessen.info import ModelInfo
+    from lessen.recipe import ModelSpec, Recipe
+
+UNKNOWN_LABELS = ("0", "1")  # where the recipe does not name them: a row of the classifier weighs next to nothing
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A tokenizer or image processor that is not there yet."""
+
+    vocab_size: int
+    max_length: int
+    size: int
+    channels: int = 3
+    pad_id: int = 0
+    tokenizer: None = None
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+def parameters(recipe: Recipe, spec: ModelSpec) -> int:
+    """Return the parameters of a model of a recipe; nothing is fetched and no weights are made.
+
+    Args:
+        spec: the recipe's teacher or student.
+
+    Raises:
+        UnavailableError: the model is not on this machine.
+        ModelError, UnknownNameError: its shape does not fit.
+    """
+    config, info = _config(recipe, spec)
+    with torch.device("meta"):
+        return count(module_of(config, info))
+
+
+def _config(recipe: Recipe, spec: ModelSpec) -> tuple[Any, ModelInfo]:
+    if spec.model == "teacher":
+        old, above = _config(recipe, recipe.teacher)
+        one = family(above.family)
+        info = above.model_copy(update={"source": "teacher"})
+        return _reshaped(old, spec, one, info, always=True), info
+    if spec.model.startswith(presets.PREFIX):
+        preset = presets.find(spec.model)
+        one = family(preset.family)
+        info = _info(recipe, spec, one)
+        shared = spec.tokenizer == "teacher" and recipe.teacher.model.startswith(presets.PREFIX)
+        words = recipe.teacher.vocab_size if shared else spec.vocab_size
+        size = recipe.data.image_size or preset.image_size or 0
+        planned = _Planned(words, recipe.data.max_length, size)
+        return config_of(preset.model_type, one.scratch(shaped(preset, spec, one, info), planned), info), info
+    from transformers import AutoConfig
+
+    folder = hub.on_disk(spec.model)
+    if folder is None:
+        raise UnavailableError(f"{spec.model} is not on this machine", hub.OPTIONS)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    one = family_of(config.model_type)
+    info = _info(recipe, spec, one)
+    label_(config, info)
+    return _reshaped(config, spec, one, info, always=False), info
+
+
+def _reshaped(config: Any, spec: ModelSpec, one: Family, info: ModelInfo, *, always: bool) -> Any:
+    wanted = wanted_shape(spec, one)
+    if not (wanted or spec.config or always):
+        return config
+    scaled = one.scale(config, wanted) if wanted or not spec.config else {}
+    return config_of(config.model_type, {**shape_fields(config), **scaled, **spec.config}, info)
+
+
+def _info(recipe: Recipe, spec: ModelSpec, one: Family) -> ModelInfo:
+    many = len(recipe.data.label_columns) > 1
+    labels = recipe.data.label_columns if many else recipe.data.labels or UNKNOWN_LABELS
+    return info_of(spec, one, labels, many)

@@ -1,0 +1,1 @@
+"""How units or weights are scored; one file each."""

@@ -1,0 +1,150 @@
+"""Structured pruning: one cut, from scores to a smaller model that is checked against its masked self."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from lessen.context import Context, digest
+from lessen.loss import label_loss
+from lessen.models.groups import cut_, groups
+from lessen.prune import oracle, refit
+from lessen.prune.calibrate import Calibration, Inputs, recalibrate_batchnorm_
+from lessen.prune.choose import Layer, choose
+from lessen.prune.cost import costs, flops, parameters
+from lessen.prune.units import scorer, unit_scores
+from lessen.recipe import Prune, Train
+
+if TYPE_CHECKING:
+    from lessen.models import Model
+    from lessen.models.groups import Group
+
+LISTED = 64  # kept indices of layers up to this width stand in the facts; a digest stands for longer ones
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The model before any pruning: what every share is a share of."""
+
+    units: Mapping[str, int]  # by group name, only groups that may be cut
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a cut is made with: calibration samples, probe batches for the oracle, the input FLOPs are counted on."""
+
+    batches: Calibration
+    probes: Sequence[Inputs]
+    sample: Inputs
+
+
+def allowed(model: Model, cfg: Prune) -> list[Group]:
+    """Return the groups that cfg.kinds and cfg.layers let pruning cut."""
+    parts = {"attention": {"attention"}, "ffn": {"ffn"}}.get(cfg.layers, {"attention", "ffn", "conv", "stream"})
+    there = [g for g in groups(model, streams="streams" in cfg.kinds) if g.part in parts]
+    return [g for g in there if ("streams" if g.part == "stream" else g.kind) in cfg.kinds]
+
+
+def whole(model: Model, cfg: Prune, bench: Bench) -> Whole:
+    """Measure the unpruned model."""
+    units = {g.name: g.units for g in allowed(model, cfg)}
+    return Whole(units, parameters(model.module), flops(model.module, bench.sample))
+
+
+def cut_units_(
+    model: Model, cfg: Prune, frac: float, base: Whole, bench: Bench, ctx: Context, *, required: bool = True
+) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """Cut units until `frac` of the whole model's is gone, refit what read them, recalibrate BatchNorm; in place.
+
+    Args:
+        frac: share of the units, parameters or FLOPs (cfg.of) of the model before any pruning.
+        required: removing nothing is an error.
+
+    Returns:
+        facts, and the kept units by group name.
+
+    Raises:
+        RecipeError: nothing can be removed, or the budget is out of reach.
+        ModelError: the cut model does not answer like the masked one.
+    """
+    there = allowed(model, cfg)
+    scores = unit_scores(
+        scorer(cfg.method),
+        model.module,
+        there,
+        bench.batches,
+        label_loss(model.info, cfg.recover or Train(), None),
+        ctx.seed,
+    )
+    layers = [Layer(g.name, scores[g.name], g.multiple, base.units[g.name]) for g in there]
+    kept = _chosen(model, cfg, frac, base, bench, there, layers, required)
+    cut = [g for g in there if len(kept[g.name]) < g.units]
+    expected = oracle.silenced_answers(model.module, cut, kept, bench.probes)
+    changes = refit.solve(model.module, _consumers(model.module, cut, kept), bench.batches) if cfg.refit else []
+    for group in cut:
+        cut_(model, group, kept[group.name])
+    error = oracle.check(expected, oracle.answers(model.module, bench.probes))
+    refit.apply_(model.module, changes)
+    norms = recalibrate_batchnorm_(model.module, bench.batches)
+    model.module.eval()
+    facts = {
+        "oracle_error": error,
+        "oracle_tolerance": oracle.TOLERANCE,
+        "refit": [c.facts() for c in changes],
+        "batchnorm_recalibrated": norms,
+        "calibration_samples": bench.batches.samples,
+    }
+    return facts, kept
+
+
+def widths(
+    units: Mapping[str, int], origin: Mapping[str, Sequence[int]], there: Sequence[Group]
+) -> list[dict[str, Any]]:
+    """Return one row per group: units before and after, and which of the original ones stayed."""
+    rows = []
+    for group in there:
+        before, kept = units[group.name], list(origin[group.name])
+        row: dict[str, Any] = {"name": group.name, "kind": group.kind, "part": group.part, "layer": group.layer}
+        row |= {"before": before, "after": group.units, "kept_digest": digest(kept)}
+        rows.append(row | ({"kept": kept} if before <= LISTED else {}))
+    return rows
+
+
+def removed(before: float, after: float, of: str) -> dict[str, Any]:
+    """Return how much is gone: counts, the share, and what it is a share of."""
+    return {"before": before, "after": after, "fraction": 1 - after / before if before else 0.0, "of": of}
+
+
+def _chosen(
+    model: Model,
+    cfg: Prune,
+    frac: float,
+    base: Whole,
+    bench: Bench,
+    there: list[Group],
+    layers: list[Layer],
+    required: bool,
+) -> dict[str, list[int]]:
+    if cfg.of == "units":
+        return choose(layers, frac, scope=cfg.scope, required=required)
+    table = costs(model, there, bench.sample)
+    cost, total = (table.parameters, base.parameters) if cfg.of == "parameters" else (table.flops, base.flops)
+    return choose(layers, frac, scope=cfg.scope, cost=cost, whole=total, required=required)
+
+
+def _consumers(module: nn.Module, cut: Sequence[Group], kept: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    """Return the kept input features of every consumer that can be refitted and loses inputs of one group only."""
+    seen: dict[str, list[list[int]]] = {}
+    for group in cut:
+        for c in group.consumers:
+            if c.leaf == "weight" and c.axis == 1 and refit.refittable(module.get_submodule(c.module)):
+                seen.setdefault(c.module, []).append(
+                    [u * c.width + i for u in kept[group.name] for i in range(c.width)]
+                )
+    readers = {c.module for group in cut for c in group.producers}  # their outputs are cut too: the old target is gone
+    return {name: features[0] for name, features in seen.items() if len(features) == 1 and name not in readers}

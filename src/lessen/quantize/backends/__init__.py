@@ -1,0 +1,1 @@
+"""How a model is stored and run with fewer bits; one file each."""

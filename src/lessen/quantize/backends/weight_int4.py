@@ -1,0 +1,31 @@
+"""Weights in INT4, activations in fp32: the file shrinks, speed and memory are those of fp32 in ONNX Runtime.
+
+How and why it is done so: `quantize/weight_only.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lessen.quantize import weight_only
+from lessen.quantize.job import Converted, Job, Kind
+from lessen.runtimes.onnx import FILE
+
+if TYPE_CHECKING:
+    from lessen.recipe import Quantize
+
+BITS = 4
+
+
+def refuse(kind: Kind, device: str, cfg: Quantize) -> str | None:
+    """Return why this backend cannot serve, with what can, or None."""
+    if device.startswith("cuda"):
+        return f"its file is for ONNX Runtime on the CPU, device is {device}; use bf16 or fp16 there, or device cpu"
+    return None
+
+
+def convert(job: Job, folder: Path) -> Converted:
+    """Write the quantized model of a job into a folder."""
+    group = job.cfg.group_size
+    return Converted("onnx", weight_only.convert(job.onnx().path / FILE, folder / FILE, bits=BITS, group=group))

@@ -1,0 +1,150 @@
+"""Weights alone in 8 or 4 bits, unpacked when the file is opened: a small file that computes in fp32.
+
+Standard ONNX operators (DequantizeLinear per channel, or per group of `group_size` weights), so every weight counts:
+matrices, embeddings and convolutions. onnxruntime unpacks them once while it opens the file (`SESSION_CONFIG`), so
+the speed and the memory are those of fp32.
+
+Chosen by measuring (BERT of 3 layers, 128 wide, hate-speech texts, one core; speed against fp32 in batches of 32):
+
+    way                                    bytes of 5.58 M   relative logit error   speed
+    INT8, unpacked on opening                      1.47 M                 3e-6      0.98
+    INT8, MatMulNBits, groups of 128               3.78 M                 2e-6      0.77   embeddings stay fp32
+    INT8, unpacked in every call                   1.47 M                 5e-6      0.60
+    INT4, groups of 32, unpacked on opening        0.93 M                 5e-4      0.99
+    INT4, MatMulNBits, groups of 32                0.93 M                 5e-4      0.65
+    INT4, MatMulNBits, symmetric                   0.91 M                 1.5e-3    0.63
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lessen.export import graph
+from lessen.runtimes import need
+
+Array = np.ndarray[Any, Any]
+SESSION_CONFIG = {"session.disable_quant_qdq": "1"}  # fold DequantizeLinear of a constant into the constant
+FEWEST = 256  # elements below which scales and a node outweigh what is saved
+
+
+class Packed(NamedTuple):
+    """Integers, scales and zero points (None: zero), along the axis that was grouped."""
+
+    values: Array
+    scale: Array
+    zero: Array | None
+
+
+def pack8(weight: Array) -> Packed:
+    """Quantize [outputs, inputs] symmetrically to INT8, one scale an output: q = round(w / s), s = max|w| / 127."""
+    scale = np.abs(weight).max(axis=1) / 127
+    scale = np.where(scale > 0, scale, 1).astype(np.float32)
+    return Packed(np.clip(np.rint(weight / scale[:, None]), -127, 127).astype(np.int8), scale, None)
+
+
+def pack4(weight: Array, group: int) -> Packed:
+    """Quantize [outputs, inputs] to UINT4, one scale and zero point a group of inputs: w = (q - z) s, 0 <= q <= 15.
+
+    Returns:
+        values uint8 0..15 [outputs, inputs]; scale and zero point [outputs, ceil(inputs / group)].
+    """
+    outputs, inputs = weight.shape
+    pad = -inputs % group
+    parts = np.pad(weight, ((0, 0), (0, pad)), mode="edge").reshape(outputs, -1, group)
+    low, high = np.minimum(parts.min(axis=2), 0), np.maximum(parts.max(axis=2), 0)
+    scale = (high - low) / 15
+    scale = np.where(scale > 0, scale, 1).astype(np.float32)
+    zero = np.clip(np.rint(-low / scale), 0, 15)
+    values = np.clip(np.rint(parts / scale[..., None]) + zero[..., None], 0, 15)
+    return Packed(values.reshape(outputs, -1)[:, :inputs].astype(np.uint8), scale, zero.astype(np.uint8))
+
+
+def convert(source: Path, target: Path, *, bits: int, group: int) -> dict[str, Any]:
+    """Write an fp32 ONNX file again with its weights in `bits` (8 or 4) bits; return what was done."""
+    onnx = need("onnx", graph.PIP)
+    model = graph.read(source)
+    graph.tidy_(model)
+    if bits == 4:
+        model = onnx.version_converter.convert_version(model, 21)  # the first opset with 4 bits and groups
+        model.ir_version = max(model.ir_version, 10)
+    nodes: list[Any] = []
+    for tensor, rows_first in list(_weights(model)):
+        weight = onnx.numpy_helper.to_array(tensor)
+        nodes += _replace_(model.graph, tensor, weight, rows_first, bits, group)
+    ours = [*nodes, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(ours)
+    graph.write(model, target)
+    return {
+        "bits": {"weights": bits, "activations": 32},
+        "group_size": group if bits == 4 else None,
+        "session_config": SESSION_CONFIG,
+        "weights": graph.weights(model),
+    }
+
+
+def _weights(model: Any) -> Iterator[tuple[Any, bool]]:
+    """Yield the weight tensors worth packing, and whether their first axis is the outputs."""
+    users: dict[str, Any] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            users.setdefault(name, node)
+    for tensor in model.graph.initializer:
+        size = int(np.prod(tensor.dims, dtype=np.int64))
+        if tensor.data_type == 1 and len(tensor.dims) >= 2 and size >= FEWEST and tensor.name in users:
+            yield tensor, not _transposed(users[tensor.name])
+
+
+def _transposed(node: Any) -> bool:
+    """Whether an operator takes its weight as [inputs, outputs]."""
+    if node.op_type == "Gemm":
+        return not any(a.name == "transB" and a.i for a in node.attribute)
+    return bool(node.op_type == "MatMul")
+
+
+def _replace_(graph_: Any, tensor: Any, weight: Array, rows_first: bool, bits: int, group: int) -> list[Any]:
+    """Replace a weight by its packed form, in place; return the nodes that unpack it under its old name."""
+    onnx = need("onnx", graph.PIP)
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    flat = weight.reshape(weight.shape[0], -1) if rows_first else weight.T
+    packed = pack8(flat) if bits == 8 else pack4(flat, group)
+    name, many = tensor.name, weight.ndim > 2
+    values, scale = _turned(packed.values, rows_first), _turned(packed.scale, rows_first)
+    stored = [numpy_helper.from_array(np.ascontiguousarray(scale), f"{name}_scale")]
+    attributes: dict[str, int] = {"axis": 0 if rows_first else 1}
+    if bits == 8:
+        stored.append(numpy_helper.from_array(np.ascontiguousarray(values), f"{name}_quantized"))
+    else:
+        attributes = {"axis": 1 if rows_first else 0, "block_size": group}
+        stored.append(_four_bits(values, f"{name}_quantized"))
+    inputs = [f"{name}_quantized", f"{name}_scale"]
+    if packed.zero is not None:
+        stored.append(_four_bits(_turned(packed.zero, rows_first), f"{name}_zero_point"))
+        inputs.append(f"{name}_zero_point")
+    out = f"{name}_flat" if many else name
+    nodes = [helper.make_node("DequantizeLinear", inputs, [out], name=f"{name}_unpack", **attributes)]
+    if many:
+        stored.append(numpy_helper.from_array(np.array(weight.shape, dtype=np.int64), f"{name}_shape"))
+        nodes.append(helper.make_node("Reshape", [out, f"{name}_shape"], [name], name=f"{name}_reshape"))
+    graph_.initializer.remove(tensor)
+    graph_.initializer.extend(stored)
+    return nodes
+
+
+def _turned(array: Array, rows_first: bool) -> Array:
+    return array if rows_first or array.ndim < 2 else array.T
+
+
+def _four_bits(values: Array, name: str) -> Any:
+    """Return a UINT4 tensor, two values a byte, the first in the low half."""
+    onnx = need("onnx", graph.PIP)
+    flat = np.ascontiguousarray(values).reshape(-1)
+    flat = np.append(flat, np.uint8(0)) if flat.size % 2 else flat
+    raw = (flat[0::2] | (flat[1::2] << 4)).astype(np.uint8).tobytes()
+    return onnx.helper.make_tensor(name, onnx.TensorProto.UINT4, values.shape, raw, raw=True)

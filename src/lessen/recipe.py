@@ -1,0 +1,315 @@
+"""The recipe: pydantic models that the shell, Python, YAML and HTTP all fill.
+
+This is the only schema. A field's description says what it means, its unit and its range; ranges are
+enforced here, so that a wrong value is refused before anything is read, trained or written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lessen.errors import RecipeError
+
+Task = Literal["text-classification", "image-classification"]
+Pipeline = Literal[
+    "baseline", "kd_only", "prune_only", "quant_only", "kd_prune", "kd_quant", "prune_quant", "kd_prune_quant"
+]
+PIPELINES: tuple[str, ...] = get_args(Pipeline)
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_defaults(cls, values: Any) -> Any:
+        """Lay a part that is given over its own default: prune.recover stays at 3 epochs where only lr is given."""
+        if not isinstance(values, dict):
+            return values
+        over = dict(values)
+        for name, field in cls.model_fields.items():
+            if isinstance(values.get(name), dict) and isinstance(field.default, Section):
+                over[name] = _over(field.default.model_dump(exclude_unset=True), values[name])
+        return over
+
+
+def _over(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    parts = {
+        key: _over(defaults[key], value) if isinstance(value, dict) and isinstance(defaults.get(key), dict) else value
+        for key, value in given.items()
+    }
+    return {**defaults, **parts}
+
+
+class Data(Section):
+    """Where the labelled data comes from and how it is split."""
+
+    source: str = Field("auto", description="a file of data/sources, or auto: chosen by the path's form")
+    path: str | None = Field(None, description="a file, a folder, or a data set id of the hub")
+    text_column: str | None = Field(None, description="column of the text; found by its usual names when absent")
+    label_column: str | None = Field(None, description="column of the label; found by its usual names when absent")
+    image_column: str | None = Field(None, description="column of the image; found by its usual names when absent")
+    label_columns: tuple[str, ...] = Field((), description="two or more 0/1 columns: multi-label")
+    labels: tuple[str, ...] = Field((), description="allowed labels, in the order of the model's outputs")
+    encoding: str = Field("utf-8", description="text encoding of CSV, TSV and JSON files")
+    hub_config: str | None = Field(None, description="configuration name of a hub data set")
+    validation_path: str | None = Field(None, description="a separate file for validation")
+    test_path: str | None = Field(None, description="a separate file for the test split")
+    validation_frac: float = Field(0.1, gt=0, lt=1, description="share of all rows for choices (epoch, threshold)")
+    test_frac: float = Field(0.2, gt=0, lt=1, description="share of all rows that only measuring may see")
+    folds: Positive = Field(1, description="k > 1: every fold is run, mean and spread are reported")
+    fold: int | None = Field(None, ge=0, description="which of the folds; set by the program")
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the rows used, drawn per label")
+    stratify: bool = Field(True, description="keep label shares equal across splits")
+    max_length: Positive = Field(128, description="tokens a text is cut to")
+    image_size: Positive | None = Field(None, description="pixels a side; the model's own when absent")
+    augment: Literal["none", "crop_flip", "crop"] = Field("none", description="random views of training images")
+    limit: Positive | None = Field(None, description="rows per label of an embedded source")
+
+
+class ModelSpec(Section):
+    """A model to fetch or build."""
+
+    model: str = Field(description="a hub id, a local folder, scratch:<preset>, or (student) teacher")
+    layers: Positive | None = Field(None, description="number of layers; the model's own when absent")
+    hidden_size: Positive | None = Field(None, description="width of the residual stream")
+    intermediate_size: Positive | None = Field(None, description="units of each feed-forward layer")
+    heads: Positive | None = Field(None, description="attention heads a layer")
+    config: dict[str, Any] = Field(default_factory=dict, description="further fields of the model's own configuration")
+    vocab_size: Positive = Field(8000, description="entries of a tokenizer trained for scratch:<preset>")
+    tokenizer: Literal["own", "teacher"] = Field("own", description="scratch students may take the teacher's tokenizer")
+    pooling: Literal["cls", "mean", "max"] = Field("cls", description="how token states become one vector")
+    head_width: Positive | None = Field(None, description="hidden units of the classifier head; none: the model's own")
+    output: Literal["softmax", "sigmoid"] = Field(
+        "softmax", description="sigmoid: one logit for two classes, one per label for multi-label"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout while training")
+    init: Literal["auto", "teacher", "random"] = Field(
+        "auto", description="student weights: teacher copies layers where shapes allow; auto: the best that is possible"
+    )
+
+
+class Train(Section):
+    """Settings of the one training loop."""
+
+    epochs: Annotated[float, Field(ge=0)] = Field(10, description="passes over the training split")
+    batch_size: Positive = Field(32, description="samples in an optimizer step, over all ranks and micro-batches")
+    accumulate: Positive = Field(1, description="micro-batches an optimizer step is cut into")
+    lr: float = Field(2e-5, gt=0, description="peak learning rate")
+    weight_decay: NonNegative = Field(0.01, description="decoupled weight decay; not on biases and norms")
+    warmup_frac: Fraction = Field(0.1, description="share of the steps with rising learning rate")
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    clip_norm: NonNegative = Field(1.0, description="gradient norm bound; 0: none")
+    patience: Positive | None = Field(5, description="evaluations without a better score before stopping; none: never")
+    monitor: Literal["f1_macro", "accuracy", "loss"] = Field("f1_macro", description="validation score to be best at")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")
+    loss: Literal["cross_entropy", "focal"] = Field("cross_entropy", description="focal: gamma below")
+    focal_gamma: NonNegative = 2.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: bool = Field(False, description="weigh classes by inverse frequency (one logit: pos_weight)")
+    freeze: Literal["none", "embeddings", "encoder"] = Field("none", description="what does not train")
+    token_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share of a text's tokens replaced by the mask token at each step; the teacher sees them all"
+    )
+    embedding_lr: float = Field(1.0, gt=0, description="learning rate of the token embeddings, as a multiple of lr")
+    buckets: bool = Field(True, description="batch texts of similar length")
+    tune_threshold: bool = Field(True, description="binary tasks: choose the decision threshold on validation")
+    checkpoint_seconds: NonNegative = Field(60.0, description="seconds between checkpoints")
+
+
+class Teacher(ModelSpec):
+    """The model that teaches, and how it is trained on the labels."""
+
+    model: str = Field("scratch:bert-small", description="a hub id, a local folder, or scratch:<preset>")
+    train: Train | None = Field(Train(), description="none: use the teacher as given")
+
+
+class Distill(Section):
+    """Train the student on the teacher's answers."""
+
+    objective: str = Field("kl", description="a soft-target file of distill/objectives: kl, mse, dkd, dist")
+    alpha: Fraction = Field(0.5, description="0: labels only, 1: teacher only")
+    temperature: float = Field(2.0, gt=0, description="softens both distributions; the term is scaled by T^2")
+    standardize: bool = Field(False, description="standardise logits per sample first (vision)")
+    features: dict[str, NonNegative] = Field(
+        default_factory=dict, description="weights of further objectives: hidden, attention, relation"
+    )
+    layer_map: Literal["uniform", "last"] | tuple[tuple[int, int], ...] = Field(
+        "uniform", description="(student layer, teacher layer) pairs, or how to choose them"
+    )
+    cache: Literal["auto", "on", "off"] = Field("auto", description="keep teacher outputs on disk")
+    control: bool = Field(False, description="also train the same student on the labels alone, reported beside")
+    teacher_margin: Fraction = Field(0.05, description="the teacher must beat the majority class by this macro-F1")
+    allow_larger: bool = Field(False, description="allow a student that is not smaller than the teacher (flagged)")
+    train: Train = Train(epochs=15)
+
+
+class Prune(Section):
+    """Cut units out of the model, or zero single weights."""
+
+    method: str = Field("magnitude", description="a file of prune/methods: magnitude, random, taylor, wanda")
+    pattern: str = Field("structured", description="structured, unstructured, or N:M such as 2:4")
+    remove_frac: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="share removed, of what `of` names")
+    of: Literal["units", "parameters", "flops"] = Field("units", description="what remove_frac is a share of")
+    kinds: tuple[Literal["heads", "ffn", "channels", "streams", "layers"], ...] = Field(
+        ("heads", "ffn", "channels"),
+        description="kinds of unit that structured pruning may cut; streams: channels that residual additions share",
+    )
+    scope: Literal["per_layer", "global"] = "per_layer"
+    layers: Literal["all", "attention", "ffn", "encoder"] = Field("all", description="which layers may be pruned")
+    schedule: Literal["one_shot", "linear", "cubic", "exponential"] = Field(
+        "one_shot", description="how the removed share grows over the recovery training"
+    )
+    rounds: Positive = Field(4, description="structured, not one_shot: cuts made on the way")
+    start_epoch: NonNegative = Field(0, description="masks, not one_shot: first epoch of the schedule")
+    end_epoch: NonNegative | None = Field(None, description="masks, not one_shot: epoch at which the target is met")
+    frequency: Positive = Field(100, description="masks, not one_shot: steps between mask updates")
+    calib_samples: Positive = Field(512, description="training samples for importance and refitting")
+    refit: bool = Field(True, description="refit the layer after the cut by least squares on calibration activations")
+    recover: Train | None = Field(Train(epochs=3, lr=2e-6), description="none: no training after the cut")
+    recover_from: Literal["unpruned", "labels"] = Field(
+        "unpruned", description="distil from the unpruned model, or not"
+    )
+    control: bool = Field(False, description="also prune at random with the same budget and recovery, reported beside")
+
+
+class Quantize(Section):
+    """Store and compute with fewer bits."""
+
+    backend: str = Field("auto", description="auto, or a file of quantize/backends")
+    calib_samples: Positive = Field(256, description="training samples for static calibration (128 or more for CNNs)")
+    group_size: Positive = Field(32, description="weights that share one scale, weight-only INT4")
+    train: Train | None = Field(None, description="quantization-aware recovery (backend qat)")
+    max_drop: NonNegative | None = Field(
+        None, description="largest allowed fall of validation macro-F1 (share); else fail"
+    )
+
+
+class Export(Section):
+    """Write the model in formats that other programs read, and compare answers."""
+
+    formats: tuple[str, ...] = Field(("onnx",), description="files of export/formats: huggingface, onnx, safetensors")
+    tolerance: float = Field(1e-4, gt=0, description="largest allowed difference of a logit")
+
+
+class Measure(Section):
+    """How the artifacts are measured."""
+
+    batch_size: Positive = Field(8, description="the batch beside batch 1")
+    seconds: float = Field(1.0, gt=0, description="timed seconds per artifact, batch and round")
+    rounds: Positive = Field(5, description="interleaved rounds A B .. B A")
+    threads: Positive | None = Field(None, description="threads of each runtime; none: all cores")
+    bootstrap: Positive = Field(1000, description="resamples behind each 95 % interval")
+    speed: bool = Field(True, description="measure latency, throughput and memory")
+    baseline: bool = Field(True, description="score a TF-IDF (text) or pixel (image) logistic regression beside")
+
+
+class Recipe(Section):
+    """One run: data, models, stages, measuring."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's name")
+    author: str | None = Field(None, description="stands in the model card")
+    task: Task = "text-classification"
+    pipeline: Pipeline = "kd_prune_quant"
+    data: Data = Data()
+    teacher: Teacher = Teacher()
+    student: ModelSpec = ModelSpec(model="teacher", layers=None)
+    distill: Distill = Distill()
+    prune: Prune = Prune()
+    quantize: Quantize = Quantize()
+    export: Export = Export()
+    measure: Measure = Measure()
+    seed: int = Field(42, ge=0)
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
+    output_dir: str | None = Field(None, description="the run's folder; runs/<name> when absent")
+    cache_dir: str | None = Field(None, description="caches of tokens and teacher outputs")
+    legacy: dict[str, Any] = Field(
+        default_factory=dict, description="flags of the predecessor as given, for its CSV columns"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        from lessen.rules import refuse  # the rules that span sections
+
+        refuse(self)
+        return self
+
+    @property
+    def distills(self) -> bool:
+        """Whether the pipeline trains a student."""
+        return "kd" in self.pipeline
+
+    @property
+    def prunes(self) -> bool:
+        """Whether the pipeline prunes."""
+        return "prune" in self.pipeline
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether the pipeline quantizes."""
+        return "quant" in self.pipeline
+
+
+def parse(values: dict[str, Any]) -> Recipe:
+    """Check plain values and return the recipe.
+
+    Raises:
+        RecipeError: a key is unknown or a value out of range; the message names its path and what was given.
+    """
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise _one_line(error) from None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the plain values of a YAML recipe.
+
+    Raises:
+        RecipeError: the file is missing, not YAML, or not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"no recipe at {path}", "give the path of a .yaml file") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise RecipeError(f"{path} is not a YAML recipe: {error}", "see recipes/ for examples") from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} holds {type(values).__name__}, not a mapping", "see recipes/ for examples")
+    return values
+
+
+def _one_line(error: ValidationError) -> RecipeError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "recipe"
+    given = first.get("input")
+    if first["type"] == "extra_forbidden":
+        return RecipeError(f"{where} is not a setting", f"see `lessen schema` for all settings{_near(where)}")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return RecipeError(f"{where} is {given!r}: {first['msg']}{more}", "see `lessen schema` for each setting's range")
+
+
+def _near(where: str) -> str:
+    import difflib
+
+    *parents, last = where.split(".")
+    model: Any = Recipe
+    for name in parents:
+        field = getattr(model, "model_fields", {}).get(name)
+        model = (
+            next((a for a in (field.annotation, *get_args(field.annotation)) if hasattr(a, "model_fields")), None)
+            if field
+            else None
+        )
+    close = difflib.get_close_matches(last, list(getattr(model, "model_fields", {})), n=1)
+    return f"; did you mean {'.'.join([*parents, close[0]])}?" if close else ""

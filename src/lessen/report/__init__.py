@@ -1,0 +1,34 @@
+"""The report of a run: report.json, and what follows from it: CSVs, HTML, model card, terminal table, gates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lessen.report.detailed import detailed_metrics
+    from lessen.report.files import read, write
+    from lessen.report.gates import Bounds, Gate, check, junit
+    from lessen.report.model_card import card
+    from lessen.report.rows import Report, Row, Warned, make_row, pairs
+    from lessen.report.runs import compare
+    from lessen.report.terminal import table
+
+_HOME = {
+    "Bounds": "gates", "Gate": "gates", "Report": "rows", "Row": "rows", "Warned": "rows", "card": "model_card",
+    "check": "gates", "compare": "runs",
+    "detailed_metrics": "detailed", "junit": "gates", "make_row": "rows", "pairs": "rows", "read": "files",
+    "table": "terminal", "write": "files",
+}  # fmt: skip
+__all__ = [
+    "Bounds", "Gate", "Report", "Row", "Warned", "card", "check", "compare", "detailed_metrics", "junit", "make_row",
+    "pairs", "read", "table", "write",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'lessen.report' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"lessen.report.{_HOME[name]}"), name)

@@ -1,0 +1,224 @@
+"""run(recipe) -> Report: the whole program on one screen."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lessen import data, measure, report
+from lessen.artifact import Artifact
+from lessen.context import Context, default_cache_dir
+from lessen.errors import Cancelled, LessenError
+from lessen.events import Event, Log, RowMeasured, RunFinished
+from lessen.folder import RunFolder, claim, lock, now, read_recipe
+from lessen.recipe import Recipe, parse, read
+from lessen.stages import Pipeline, Step
+
+Emit = Callable[[Event], None]
+Check = Callable[[], None]
+
+
+def run(
+    recipe: Recipe | dict[str, Any] | str | Path,
+    *,
+    out_dir: str | Path | None = None,
+    emit: Emit | None = None,
+    check: Check | None = None,
+    force: bool = False,
+) -> report.Report:
+    """Carry out a recipe: every stage, measured, with a report.
+
+    The folder of an interrupted run of the same recipe is continued: finished stages are reused, a broken one
+    goes on from its checkpoint.
+
+    Args:
+        recipe: a Recipe, its plain values, or the path of a YAML file.
+        out_dir: the run's folder; the recipe's output_dir or runs/<name> when absent.
+        emit: is told of every event (lessen.events).
+        check: is called at every step and may raise Cancelled.
+        force: replace another run in the same folder.
+
+    Returns:
+        The complete report, as written to report.json.
+
+    Raises:
+        LessenError: what the user can mend; nothing is left half-written.
+    """
+    checked = _recipe(recipe)
+    path = Path(out_dir or checked.output_dir or Path("runs") / checked.name)
+    if checked.data.folds > 1 and checked.data.fold is None:
+        from lessen.folds import run_folds
+
+        return run_folds(checked, path, emit=emit, check=check, force=force)
+    from lessen.runtime import pick_device, ranks
+
+    rank, _ = ranks()
+    ctx = Context(
+        out_dir=path if rank == 0 else path / f".rank{rank}",
+        cache_dir=Path(checked.cache_dir) if checked.cache_dir else default_cache_dir(),
+        device=pick_device(checked.device),
+        seed=checked.seed,
+        emit=emit or (lambda event: None),
+        check=check or (lambda: None),
+    )
+    return _carry_out(checked, ctx, force=force, measured=rank == 0)
+
+
+def _carry_out(recipe: Recipe, ctx: Context, *, force: bool, measured: bool) -> report.Report:
+    splits = data.load(recipe.data, recipe.task, recipe.seed)
+    path = ctx.out_dir
+    fresh = not path.exists()
+    with lock(path):
+        folder = claim(path, recipe, force=force)
+        try:
+            with folder.log(ctx.emit) as tell:
+                written = _Recorder(recipe, splits, folder, replace(ctx, emit=tell)).go(measured=measured)
+        except BaseException as error:
+            stopped = isinstance(error, Cancelled | KeyboardInterrupt)
+            folder.set_state("interrupted" if stopped else "failed", error=str(error))
+            if fresh and isinstance(error, LessenError) and not any(path.glob("stages/*")):
+                shutil.rmtree(path)  # nothing was made: leave nothing
+            raise
+        folder.set_state("succeeded", finished=now())
+    return written
+
+
+def resume(path: str | Path, *, emit: Emit | None = None, check: Check | None = None) -> report.Report:
+    """Go on with the run in a folder.
+
+    Raises:
+        ArtifactError: there is no run.
+    """
+    return run(read_recipe(Path(path)), out_dir=path, emit=emit, check=check)
+
+
+class _Recorder:
+    """Measures each stage as it completes and keeps the report up to date on disk."""
+
+    def __init__(self, recipe: Recipe, splits: data.Splits, folder: RunFolder, ctx: Context) -> None:
+        self.recipe, self.splits, self.folder, self.ctx = recipe, splits, folder, ctx
+        self.artifacts: dict[str, Artifact] = {}
+        self.answers: dict[str, measure.Answers] = {}
+        self.warnings: list[report.Warned] = []
+        self.start = time.monotonic()
+        self.report = report.Report(
+            run_id=folder.run_id,
+            name=recipe.name,
+            complete=False,
+            created=now(),
+            task=recipe.task,
+            pipeline=recipe.pipeline,
+            recipe=recipe.model_dump(mode="json"),
+            data=splits.facts,
+            environment=measure.environment(recipe.measure.threads, ctx.device),
+        )
+
+    def go(self, *, measured: bool) -> report.Report:
+        """Run the pipeline, then measure speed with all artifacts interleaved."""
+        ctx = replace(self.ctx, emit=self._listen)
+        Pipeline(self.recipe, self.splits, self.folder, ctx).run(self._add if measured else lambda step: None)
+        if not measured:
+            return self.report
+        if self.recipe.measure.baseline:
+            self._add_baseline()
+        if self.recipe.measure.speed:
+            self._add_speed(ctx.at("measure"))
+        self._link_final()
+        seconds = time.monotonic() - self.start
+        pairs = measure.compare_pairs(
+            self.splits.test.labels,
+            self.answers,
+            report.pairs(self.report.rows),
+            bootstrap=self.recipe.measure.bootstrap,
+            seed=self.recipe.seed,
+        )
+        written = self._write(complete=True, seconds=seconds, comparisons=pairs)
+        ctx.emit(RunFinished(report=str(self.folder.path / "report.json"), seconds=seconds))
+        return written
+
+    def _add(self, step: Step) -> None:
+        name, previous = step.stage, self.report.rows[-1] if self.report.rows else None
+        source = self._source(name)
+        metrics, answers = measure.measure_stage(
+            step.artifact,
+            self.splits.test,
+            self.answers.get("teacher"),
+            self.recipe.measure,
+            self.ctx.at(name),
+            source=source.metrics if source else None,
+            source_facts=source.facts if source else None,
+            train=self.splits.train if previous is None or name in ("distill", "prune") else None,
+        )
+        self.answers[name], self.artifacts[name] = answers, step.artifact
+        row = report.make_row(
+            name,
+            step.artifact,
+            self.folder.path,
+            metrics,
+            device=self.ctx.device if step.artifact.manifest.runtime != "onnx" else "cpu",
+            facts=answers.facts,
+            source=source.stage if source else None,
+            seconds=step.seconds,
+        )
+        self.report = self.report.model_copy(update={"rows": [*[r for r in self.report.rows if r.stage != name], row]})
+        self.ctx.emit(RowMeasured(stage=name, metrics={k: m.value for k, m in metrics.items()}))
+        self._write()
+
+    def _source(self, stage: str) -> report.Row | None:
+        if stage == "teacher":
+            return None
+        if stage in ("runtime", "control", "distill"):
+            return self.report.row("teacher")
+        before = ("distill", "teacher") if stage in ("prune", "random") else ("prune", "distill", "teacher")
+        return next((row for name in before if (row := self.report.row(name))), None)
+
+    def _add_baseline(self) -> None:
+        from lessen.measure.baseline import score_baseline
+
+        metrics, facts = score_baseline(self.splits, self.recipe.measure, self.recipe.seed)
+        row = report.Row(
+            stage="baseline",
+            artifact=None,
+            device="cpu",
+            runtime="scikit-learn",
+            role="reference",
+            metrics=metrics,
+            facts=facts,
+        )
+        self.report = self.report.model_copy(update={"baseline": row})
+
+    def _add_speed(self, ctx: Context) -> None:
+        found = measure.measure_speed(self.artifacts, self.splits.test, self.recipe.measure, ctx)
+        rows = [r.model_copy(update={"metrics": {**r.metrics, **found.get(r.stage, {})}}) for r in self.report.rows]
+        self.report = self.report.model_copy(update={"rows": rows})
+
+    def _link_final(self) -> None:
+        """Point `final` at what ships."""
+        final = self.report.final
+        link = self.folder.path / "final"
+        if final is None or final.artifact is None:
+            return
+        if link.is_symlink():
+            link.unlink()
+        if not link.exists():
+            link.symlink_to(final.artifact, target_is_directory=True)
+
+    def _listen(self, event: Event) -> None:
+        if isinstance(event, Log) and event.level != "info":
+            self.warnings.append(report.Warned(stage=event.stage, message=event.message, level=event.level))
+        self.ctx.emit(event)
+
+    def _write(self, **changes: Any) -> report.Report:
+        values = {"warnings": self.warnings, **changes}
+        self.report = report.write(self.report.model_copy(update=values), self.folder.path)
+        return self.report
+
+
+def _recipe(recipe: Recipe | dict[str, Any] | str | Path) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    return parse(recipe if isinstance(recipe, dict) else read(Path(recipe)))
