@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import csv
-import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import lessen.run  # noqa: F401  its module is patched below
 from lessen import ablation
 from lessen.errors import RecipeError
 from lessen.measure.metric import measured
 from lessen.recipe import PIPELINES, Recipe, parse
 from lessen.report import Report, Row
 from lessen.stages import names
+
+RUN = import_module("lessen.runner")
 
 
 def test_every_variant_keeps_every_setting(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def maker(root: Path, pipeline: str, stage: str) -> str:
 
 
 def test_the_summary_has_the_predecessors_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["lessen.run"], "run", fake_run)
+    monkeypatch.setattr(RUN, "run", fake_run)
     recipe = parse({"output_dir": str(tmp_path)})
     ablation.run(ablation.variants(recipe, ["baseline", "kd_quant"]), tmp_path)
     with (tmp_path / "ablation_summary.csv").open() as stream:
@@ -78,7 +79,7 @@ def test_the_summary_has_the_predecessors_columns(tmp_path: Path, monkeypatch: p
 def test_stages_that_variants_share_are_handed_on_and_others_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["lessen.run"], "run", fake_run)
+    monkeypatch.setattr(RUN, "run", fake_run)
     ablation.run(ablation.variants(parse({"output_dir": str(tmp_path)})), tmp_path)
     assert maker(tmp_path, "kd_prune_quant", "teacher") == "baseline"
     assert maker(tmp_path, "kd_prune_quant", "distill") == "kd_only"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,6 +22,8 @@ from lessen.folder import claim
 from lessen.measure.metric import Metric, measured
 from lessen.recipe import Recipe, parse
 from lessen.report import Report, Row
+
+RUN = import_module("lessen.runner")
 
 
 def lessen(*words: str | Path) -> int:
@@ -64,7 +67,7 @@ def fake_run(
 def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished run in `made`, in the working folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys.modules["lessen.run"], "run", fake_run)
+    monkeypatch.setattr(RUN, "run", fake_run)
     assert lessen("run", "--data.path", "d.csv", "--output_dir", "made", "--quiet") == 0
     return tmp_path / "made"
 
@@ -105,7 +108,7 @@ def test_a_run_that_was_stopped_exits_75_and_says_how_to_go_on(
     def stopped(recipe: Recipe, **_: Any) -> Report:
         raise Cancelled("stopped as asked", "go on with `lessen resume made`")
 
-    monkeypatch.setattr(sys.modules["lessen.run"], "run", stopped)
+    monkeypatch.setattr(RUN, "run", stopped)
     assert lessen("resume", "made") == 75
     assert "lessen resume made" in capsys.readouterr().err
 
@@ -117,7 +120,7 @@ def test_an_error_of_a_run_sets_the_exit_code(
     def fail(recipe: Recipe, **_: Any) -> Report:
         raise error
 
-    monkeypatch.setattr(sys.modules["lessen.run"], "run", fail)
+    monkeypatch.setattr(RUN, "run", fail)
     assert lessen("resume", "made") == code
 
 
@@ -173,7 +176,7 @@ def test_a_run_without_a_report_is_told_apart_from_no_run(run_folder: Path, caps
 SCRIPT = """
     import sys, time
     from pathlib import Path
-    import lessen.run
+    from importlib import import_module
     from lessen import cli
 
     def endless(recipe, *, emit=None, check=None, force=False):
@@ -182,7 +185,7 @@ SCRIPT = """
             {step}
             time.sleep(0.02)
 
-    lessen.run.run = endless
+    import_module("lessen.runner").run = endless
     sys.exit(cli.main(["run", "--data.path", "d.csv", "--output_dir", "made"]))
 """
 

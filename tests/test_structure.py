@@ -31,7 +31,7 @@ LAYERS = (
     {"finetune", "distill", "prune", "quantize", "export"},
     {"measure"},
     {"report"},
-    {"stages", "run", "folds"},
+    {"stages", "runner", "folds"},
     {"ablation", "plan", "progress", "doctor"},
     {"cli"},
     {"__init__", "__main__"},

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lessen.artifact import Answer, Artifact, Classifier, load
     from lessen.errors import LessenError
     from lessen.recipe import Recipe
-    from lessen.run import run
+    from lessen.runner import run
 
 __all__ = ["Answer", "Artifact", "Classifier", "LessenError", "Recipe", "__version__", "load", "run"]
 
@@ -21,7 +21,7 @@ _HOME = {
     "LessenError": "lessen.errors",
     "Recipe": "lessen.recipe",
     "load": "lessen.artifact",
-    "run": "lessen.run",
+    "run": "lessen.runner",
 }
 
 

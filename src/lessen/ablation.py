@@ -59,7 +59,7 @@ def run(
 ) -> list[Row]:
     """Run every variant and write ablation_summary.csv after each; finished ones are skipped."""
     from lessen.folder import claim
-    from lessen.run import run as run_one
+    from lessen.runner import run as run_one
 
     rows: list[Row] = []
     for index, recipe in enumerate(recipes):

@@ -36,7 +36,7 @@ def run_folds(
     A value is the mean over folds, `spread` the smallest and the largest of them. The artifacts that the rows name are
     those of the fold whose teacher did best on validation; test decides nothing.
     """
-    from lessen.run import run
+    from lessen.runner import run
 
     with lock(path):
         folder = claim(path, recipe, force=force)

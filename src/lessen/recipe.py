@@ -137,7 +137,9 @@ class Teacher(ModelSpec):
 class Distill(Section):
     """Train the student on the teacher's answers."""
 
-    objective: str = Field("kl", description="a soft-target file of distill/objectives: kl, mse, dkd, dist")
+    objective: str = Field(
+        "kl", description="a file of distill/objectives: kl, mse, dkd, dist, jsd, reverse_kl"
+    )
     alpha: Fraction = Field(0.5, description="0: labels only, 1: teacher only")
     temperature: float = Field(2.0, gt=0, description="softens both distributions; the term is scaled by T^2")
     standardize: bool = Field(False, description="standardise logits per sample first (vision)")
@@ -145,7 +147,7 @@ class Distill(Section):
         default_factory=dict, description="weights of further objectives: hidden, attention, relation"
     )
     layer_map: Literal["uniform", "last"] | tuple[tuple[int, int], ...] = Field(
-        "uniform", description="(student layer, teacher layer) pairs, or how to choose them"
+        "uniform", description="(student layer, teacher layer) pairs from 1, 0 enters the first; or how to choose them"
     )
     cache: Literal["auto", "on", "off"] = Field("auto", description="keep teacher outputs on disk")
     control: bool = Field(False, description="also train the same student on the labels alone, reported beside")

@@ -164,7 +164,9 @@ class Pipeline:
         work = prune.prune if stage == "prune" else prune.control
 
         def make(out: Path, key: str, ctx: Context) -> Artifact:
-            return work(source, recipe.prune, recipe.distill, self.splits, ctx, out=out, key=key)
+            return work(
+                source, recipe.prune, recipe.distill, self.splits, ctx, out=out, key=key, augment=recipe.data.augment
+            )
 
         return self._step(index, stage, _settings(recipe, "prune", "distill", "data"), [source], make)
 

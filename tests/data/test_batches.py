@@ -112,11 +112,12 @@ def test_another_tokenizer_or_other_rows_are_another_entry(texts, processor, tmp
     other = train_text_processor(TEXTS, vocab_size=100, max_length=5)
     encode(texts, processor, tmp_path)
     assert encode(texts, other, tmp_path).lengths.max() == 5
+    encode(texts.take([1, 3, 4]), processor, tmp_path)
     reordered = texts.take([5, 2, 7])
     assert [x.tolist() for x in encode(reordered, processor, tmp_path).items] == [
         x.tolist() for x in processor.encode([TEXTS[i] for i in (5, 2, 7)])
     ]
-    assert len(list(tmp_path.rglob("*.npz"))) == 3
+    assert len(list(tmp_path.rglob("*.npz"))) == 4
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half of it", None])
@@ -204,6 +205,11 @@ def test_a_view_is_replayed_by_its_seed_and_the_samples_id(images):
     np.testing.assert_array_equal(
         plain.batch(np.array([0]), view=5)["pixel_values"], encoded.batch(np.array([0]))["pixel_values"]
     )
+
+
+def test_samples_of_one_step_get_views_of_their_own():
+    ramp = np.arange(8 * 8, dtype=np.uint8).reshape(8, 8, 1).repeat(3, axis=2)
+    assert len({view_of(ramp, 5, f"sample {i}", "crop").tobytes() for i in range(20)}) > 4
 
 
 def test_models_of_different_input_sizes_see_the_same_part_of_an_image():

@@ -91,7 +91,7 @@ def do_demo(args: argparse.Namespace, terminal: Terminal) -> int:
 def go(recipe: Recipe, terminal: Terminal, *, force: bool = False) -> int:
     """Run a checked recipe, show its progress and its result."""
     from lessen.progress import watcher
-    from lessen.run import run
+    from lessen.runner import run
 
     folder = recipe.output_dir or f"runs/{recipe.name}"
     first = os.environ.get("RANK", "0") == "0"  # of the processes of a `torchrun`, one speaks

@@ -42,6 +42,7 @@ class WorkerProcess:
             stderr=self._errors,
             env={**os.environ, **limits, "TOKENIZERS_PARALLELISM": "false"},
             cwd=Path.cwd(),
+            start_new_session=True,  # Ctrl-C is for the run, which closes its workers; they end when their input ends
         )
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lessen import data, measure, report
+from lessen import __version__, data, measure, report
 from lessen.artifact import Artifact
 from lessen.context import Context, default_cache_dir
 from lessen.errors import Cancelled, LessenError
 from lessen.events import Event, Log, RowMeasured, RunFinished
-from lessen.folder import RunFolder, claim, lock, now, read_recipe
+from lessen.folder import RunFolder, claim, lock, now, read_recipe, read_state, recipe_digest
 from lessen.recipe import Recipe, parse, read
 from lessen.stages import Pipeline, Step
 
@@ -73,6 +73,10 @@ def _carry_out(recipe: Recipe, ctx: Context, *, force: bool, measured: bool) -> 
     path = ctx.out_dir
     fresh = not path.exists()
     with lock(path):
+        done = _finished(path, recipe)
+        if done is not None:
+            ctx.say(f"{path} is complete already")
+            return done
         folder = claim(path, recipe, force=force)
         try:
             with folder.log(ctx.emit) as tell:
@@ -85,6 +89,21 @@ def _carry_out(recipe: Recipe, ctx: Context, *, force: bool, measured: bool) -> 
             raise
         folder.set_state("succeeded", finished=now())
     return written
+
+
+def _finished(path: Path, recipe: Recipe) -> report.Report | None:
+    """Return the report of a run of this recipe that is complete, with every artifact undamaged, else None."""
+    state = read_state(path)
+    if state.get("state") != "succeeded" or state.get("recipe_digest") != recipe_digest(recipe):
+        return None
+    try:
+        written = report.read(path)
+        for row in written.rows:
+            if row.artifact is not None:
+                Artifact(path / row.artifact).verify()
+    except LessenError:
+        return None
+    return written if written.complete and state.get("version") == __version__ else None
 
 
 def resume(path: str | Path, *, emit: Emit | None = None, check: Check | None = None) -> report.Report:
