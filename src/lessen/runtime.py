@@ -55,7 +55,7 @@ class Runtime:
         """Return the smallest of the processes' values."""
         if self.world == 1:
             return value
-        box = torch.tensor([value])
+        box = torch.tensor([value], device=self.device)
         dist.all_reduce(box, op=dist.ReduceOp.MIN)
         return int(box.item())
 
