@@ -9,6 +9,9 @@ from lessen.cli import main
 GOOD = "text,label\n" + "".join(f"word{i} here,{'yes' if i % 2 else 'no'}\n" for i in range(40))
 
 
+DIGITS = ("--task", "image-classification", "--data.source", "digits", "--teacher.model", "scratch:resnet-tiny")
+
+
 def csv(folder, text, encoding="utf-8"):
     file = folder / "data.csv"
     file.write_bytes(text.encode(encoding))
@@ -54,8 +57,7 @@ KINDS = {
     "a flag that does not exist": (lambda d: [*csv(d, GOOD), "--prune.remove_frak", "0.5"], ["remove_frac"]),
     "a pickled model": (lambda d: [*csv(d, GOOD), "--teacher.model", "model.pt"], ["model.pt", "safetensors"]),
     "dynamic INT8 of a CNN": (
-        lambda d: ["--task", "image-classification", "--data.source", "digits", "--teacher.model", "scratch:resnet-tiny",
-                   "--pipeline", "quant_only", "--quantize.backend", "ort_dynamic"],
+        lambda d: [*DIGITS, "--pipeline", "quant_only", "--quantize.backend", "ort_dynamic"],
         ["ort_dynamic", "ort_static"],
     ),
     "heads that do not divide the width": (lambda d: [*csv(d, GOOD), "--teacher.heads", "7"], ["7"]),
