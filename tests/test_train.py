@@ -191,6 +191,53 @@ def test_vectors_are_not_decayed_and_matrices_are(tmp_path):
     assert net.module.layers[0].weight.detach().norm() < matrix.detach().norm()
 
 
+class Words(Table):
+    """Texts of 3 to 8 token ids; id 1 is the mask token."""
+
+    processor = SimpleNamespace(mask_id=1)
+
+    def batch(self, rows, view=None):
+        lengths = 3 + rows % 6
+        mask = (np.arange(8)[None] < lengths[:, None]).astype(np.int64)
+        return {"input_ids": np.where(mask == 1, 10 + np.arange(8)[None], 0), "attention_mask": mask}
+
+
+def test_token_dropout_masks_inner_tokens_alone_at_its_rate(tmp_path):
+    seen = []
+    net = model()
+
+    def watch(module, batch):
+        seen.append((batch.inputs["input_ids"].clone(), batch.inputs["attention_mask"]))
+        return {"label": Term(1.0, module(torch.zeros(len(batch.rows), FEATURES)).logits.sum(dim=1) * 0.0)}
+
+    ctx = Context(out_dir=tmp_path, stage="teacher")
+    cfg = settings(token_dropout=0.3, epochs=20)
+    fit(net, Words(0), Table(1), watch, cfg, ctx, work_dir=tmp_path / "work")
+    ids, mask = (torch.cat([pair[i] for pair in seen]) for i in (0, 1))
+    position = torch.arange(8).expand_as(ids)
+    inner = (position > 0) & (position < mask.sum(dim=1, keepdim=True) - 1)
+    assert torch.equal(ids[~inner], torch.where(mask == 1, 10 + position, 0)[~inner])
+    assert set(ids[inner].unique().tolist()) <= {1, *range(11, 17)}
+    assert (ids[inner] == 1).float().mean().item() == pytest.approx(0.3, abs=0.03)
+
+
+def test_embeddings_may_have_their_own_learning_rate(tmp_path):
+    moved = []
+    for scale in (1.0, 3.0):
+        net = model()
+        net.module.table = nn.Embedding(4, LABELS)
+        before = net.module.table.weight.detach().clone()
+
+        def look(module, batch):
+            logits = module(**batch.inputs).logits + module.table.weight.sum(dim=0)
+            return {"label": Term(1.0, label_loss(INFO, Train(), None)(logits, batch.labels))}
+
+        cfg = settings(epochs=0.25, embedding_lr=scale, warmup_frac=0, weight_decay=0, monitor="loss")
+        train(net, tmp_path / str(scale), cfg, loss=look)
+        moved.append((net.module.table.weight.detach() - before).abs().max().item())
+    assert moved[1] == pytest.approx(3 * moved[0], rel=1e-3)
+
+
 def test_the_learning_rate_rises_and_falls_to_nothing(tmp_path):
     done = train(model(), tmp_path, settings(epochs=10, schedule="linear", warmup_frac=0.5, lr=1.0))
     rates = [e["lr"] for e in done.history]

@@ -137,9 +137,7 @@ class Teacher(ModelSpec):
 class Distill(Section):
     """Train the student on the teacher's answers."""
 
-    objective: str = Field(
-        "kl", description="a file of distill/objectives: kl, mse, dkd, dist, jsd, reverse_kl"
-    )
+    objective: str = Field("kl", description="a file of distill/objectives: kl, mse, dkd, dist, jsd, reverse_kl")
     alpha: Fraction = Field(0.5, description="0: labels only, 1: teacher only")
     temperature: float = Field(2.0, gt=0, description="softens both distributions; the term is scaled by T^2")
     standardize: bool = Field(False, description="standardise logits per sample first (vision)")

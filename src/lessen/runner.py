@@ -58,14 +58,17 @@ def run(
 
     rank, _ = ranks()
     ctx = Context(
-        out_dir=path if rank == 0 else path / f".rank{rank}",
+        out_dir=path if rank == 0 else path.with_name(f".{path.name}.rank{rank}"),
         cache_dir=Path(checked.cache_dir) if checked.cache_dir else default_cache_dir(),
         device=pick_device(checked.device),
         seed=checked.seed,
         emit=emit or (lambda event: None),
         check=check or (lambda: None),
     )
-    return _carry_out(checked, ctx, force=force, measured=rank == 0)
+    written = _carry_out(checked, ctx, force=force, measured=rank == 0)
+    if rank:
+        shutil.rmtree(ctx.out_dir)  # the same stages as rank 0's, which stay
+    return written
 
 
 def _carry_out(recipe: Recipe, ctx: Context, *, force: bool, measured: bool) -> report.Report:

@@ -186,7 +186,7 @@ def test_texts_longer_than_the_position_table_are_refused(kit, fetch, folder):
         ("words", ModelError, "its tokenizer has 7\\d entries, its embeddings 58"),
     ],
 )
-def test_a_folder_that_cannot_be_used_says_why(kit, fetch, folder, spoil, error, words):
+def test_r30_a_folder_that_cannot_be_used_says_why(kit, fetch, folder, spoil, error, words):
     path, _ = folder("bert")
     if spoil == "bin":
         (path / "model.safetensors").rename(path / "pytorch_model.bin")

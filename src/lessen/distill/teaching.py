@@ -118,7 +118,8 @@ def teaching_loss(
         answers, source = _cached(teacher, frozen, theirs, place, ctx)
     else:
         ctx.say(f"the teacher answers live: {live}")
-        answers, source = _Live(frozen, theirs, theirs is train, terms), {"from": "live", "reason": live}
+        shared = theirs is train and not train_cfg.token_dropout  # the teacher reads every token
+        answers, source = _Live(frozen, theirs, shared, terms), {"from": "live", "reason": live}
     names = [n for n, on in (("label", cfg.alpha < 1), ("soft", cfg.alpha > 0)) if on] + [f.name for f in terms.terms]
     shares = Shares(names, [n for n in names if n != "label"], ctx)
     label = label_loss(student.info, train_cfg, weights(train_cfg, splits))
