@@ -208,7 +208,9 @@ class Measure(Section):
     batch_size: Positive = Field(8, description="the batch beside batch 1")
     seconds: float = Field(1.0, gt=0, description="timed seconds per artifact, batch and round")
     rounds: Positive = Field(5, description="interleaved rounds A B .. B A")
-    threads: Positive | None = Field(None, description="threads of each runtime; none: all cores")
+    threads: Positive | None = Field(
+        1, description="threads of each runtime; none: all cores. One thread is steady where others share the machine"
+    )
     bootstrap: Positive = Field(1000, description="resamples behind each 95 % interval")
     speed: bool = Field(True, description="measure latency, throughput and memory")
     baseline: bool = Field(True, description="score a TF-IDF (text) or pixel (image) logistic regression beside")

@@ -106,6 +106,9 @@ class Pipeline:
 
         def make(out: Path, key: str, ctx: Context) -> Artifact:
             model = models.fetch(spec, self.splits, recipe.data, recipe.task, recipe.seed)
+            if model.facts.get("labels", "kept") != "kept" and not spec.model.startswith("scratch:"):
+                before = ", ".join(model.facts.get("labels_before", ())) or "none"
+                ctx.say(f"{spec.model}: {model.facts['labels']}; its own labels were {before}", "warning")
             if spec.train is None:
                 return models.save(model, out, stage="teacher", key=key, history=({"stage": "teacher"},), facts={})
             return finetune(model, spec.train, self.splits, ctx, out=out, key=key, augment=recipe.data.augment)
