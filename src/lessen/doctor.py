@@ -25,7 +25,6 @@ FAST_FLAGS = {
     "amx_int8": "fast INT8",
 }
 NEEDED = ("torch", "transformers", "tokenizers", "datasets", "onnx", "onnxruntime", "scikit-learn", "numpy")
-OPTIONAL = {"openvino": "fastest INT8 on CPUs", "nncf": "INT8 with calibration for transformers"}
 LEAST_DISK_GB = 5.0
 LEAST_MEMORY_GB = 4.0
 HUB = "https://huggingface.co"
@@ -45,7 +44,6 @@ def examine(*, hub: bool = False, cache_dir: Path | None = None) -> dict[str, An
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in NEEDED},
-        "optional": {name: _version(name) for name in OPTIONAL},
         "cpu": _cpu(),
         "gpus": _gpus(),
         "memory_bytes": {"total": psutil.virtual_memory().total, "available": psutil.virtual_memory().available},

@@ -39,7 +39,6 @@ def _doctor_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("lessen", facts["lessen"]),
         ("python", f"{facts['python']} on {facts['platform']}"),
         ("packages", ", ".join(f"{n} {v or 'absent'}" for n, v in facts["packages"].items())),
-        ("optional", ", ".join(f"{n} {v or 'absent'}" for n, v in facts["optional"].items())),
         ("cpu", f"{cpu['name']}, {cpu['threads']} threads, {' '.join(cpu['flags']) or 'no fast INT8 or bf16'}"),
         ("gpu", ", ".join(facts["gpus"] or []) or "none"),
         ("memory", f"{memory['available'] / 1e9:.1f} of {memory['total'] / 1e9:.1f} GB free"),

@@ -21,7 +21,7 @@ _SCORES = (
     "accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro", "precision_weighted",
     "recall_weighted", "f1_micro", "hamming_loss", "roc_auc", "expected_calibration_error",
 )  # fmt: skip
-CPU_ONLY = ("onnx", "openvino")  # runtimes without another device here
+CPU_ONLY = ("onnx",)  # runtimes without another device here
 BINS = 15  # of the calibration error, equal width (Guo et al. 2017)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from lessen.measure import memory
 
 # what each runtime is made of, imported before the memory of an import-only process is read
-LIBRARIES = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
+LIBRARIES = {"onnx": ("onnxruntime",)}
 _TORCH = ("torch",)
 
 
