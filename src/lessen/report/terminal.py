@@ -51,8 +51,8 @@ def caption(report: Report) -> str:
     """Return what the numbers were taken on, and the result in words."""
     env, test = report.environment, report.data.get("test")
     size = test if isinstance(test, int) else (report.teacher.metrics["f1_macro"].n if report.teacher else None)
-    where = (
-        f"{env.get('device', 'cpu')}, {env.get('cpu', 'unknown processor')}, {env.get('threads', '?')} threads, batch 1"
-    )
+    threads = env.get("threads", "?")
+    counted = f"{threads} thread{'' if threads == 1 else 's'}"
+    where = f"{env.get('device', 'cpu')}, {env.get('cpu', 'unknown processor')}, {counted}, batch 1"
     told = next((v.text for v in report.verdicts if v.subject == "result"), "")
     return f"{size if size is not None else '?'} test samples; {where}" + (f"\n{told}" if told else "")
