@@ -17,7 +17,7 @@ def recipe(**flags: object) -> Recipe:
 
 
 def test_the_defaults_are_those_of_the_predecessor() -> None:
-    found = recipe()
+    found = recipe(teacher_path="csebuetnlp/banglabert")
     assert (found.pipeline, found.data.folds, found.data.max_length, found.seed) == ("kd_only", 5, 128, 42)
     assert found.student.model == "distilbert-base-multilingual-cased"
     assert (found.distill.alpha, found.distill.temperature, found.distill.train.epochs) == (0.7, 4.0, 15)
@@ -170,3 +170,14 @@ def test_every_flag_changes_the_recipe_or_is_documented_as_having_no_effect() ->
         except RecipeError as error:
             pytest.fail(f"--{flag.name} {value}: {error}")
         assert changed != plain, flag.name
+
+
+def test_a_teacher_from_scratch_gets_a_learning_rate_that_teaches_it() -> None:
+    pretrained = legacy.translate({"dataset_path": "x.csv"}, complete=True)
+    scratch = legacy.translate({"dataset_path": "x.csv", "teacher_path": "scratch:bert-mini"}, complete=True)
+    told = legacy.translate({"dataset_path": "x.csv", "teacher_path": "scratch:bert-mini", "lr": 1e-4}, complete=True)
+    rates = [v["teacher"]["train"]["lr"] for v in (pretrained, scratch, told)]
+    assert rates == [2e-5, 5e-4, 1e-4]
+    assert "token_dropout" not in pretrained["teacher"]["train"]
+    assert scratch["distill"]["train"]["token_dropout"] > 0
+    assert scratch["prune"]["recover"]["lr"] == pytest.approx(5e-5)

@@ -17,6 +17,8 @@ Dialect = Literal["HSF", "DPQ"]
 Kind = Literal["text", "int", "float", "switch", "list"]
 ABLATION = ["baseline", "kd_only", "prune_only", "quant_only", "kd_prune", "kd_quant", "prune_quant", "kd_prune_quant"]
 RECOVERY_LR = 0.1  # of --lr, in every predecessor
+SCRATCH_LR = 5e-4  # the predecessors knew pretrained models only; 2e-5 teaches random weights next to nothing
+SCRATCH_TRAIN = {"token_dropout": 0.2, "embedding_lr": 2.0}  # what a text model from random weights gains from
 CLASSIFIER_WIDTH = 256  # of the teacher's head; the student's is --student_hidden_size
 
 
@@ -244,7 +246,13 @@ def _defaults(dialect: Dialect, given: dict[str, Any]) -> dict[str, Any]:
     other = {f.name for f in FLAGS if f.only not in (None, dialect)}
     if "model_path" in given:
         found.pop("teacher_path", None)
+    if _from_scratch(given):
+        found["lr"] = SCRATCH_LR
     return {name: value for name, value in found.items() if name not in other}
+
+
+def _from_scratch(given: dict[str, Any]) -> bool:
+    return str(given.get("teacher_path") or given.get("model_path")).startswith("scratch:")
 
 
 def _teacher(values: dict[str, Any], every: dict[str, Any], dialect: Dialect) -> None:
@@ -268,6 +276,10 @@ def _training(values: dict[str, Any], every: dict[str, Any], dialect: Dialect, c
     if "loss_type" in every:
         for place in places:
             put(values, f"{place}.loss", "focal" if every["loss_type"] == "focal" else "cross_entropy")
+    if complete and _from_scratch(every):
+        for place in places:
+            for name, value in SCRATCH_TRAIN.items():
+                put(values, f"{place}.{name}", value)
     if "lr" in every:
         put(values, "prune.recover.lr", RECOVERY_LR * every["lr"])
     if "stratification_type" in every:
