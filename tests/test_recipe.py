@@ -55,3 +55,9 @@ def test_what_is_not_a_recipe_says_so(tmp_path, text):
 def test_a_recipe_cannot_be_changed_behind_the_programs_back():
     with pytest.raises(ValueError, match="frozen"):
         Recipe().seed = 1
+
+
+def test_an_n_m_pattern_says_its_share_in_the_resolved_recipe_which_parses_again():
+    recipe = parse({"pipeline": "prune_only", "prune": {"pattern": "1:4"}})
+    assert recipe.prune.remove_frac == 0.75
+    assert parse(json.loads(recipe.model_dump_json())) == recipe

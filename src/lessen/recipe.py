@@ -182,6 +182,16 @@ class Prune(Section):
     )
     control: bool = Field(False, description="also prune at random with the same budget and recovery, reported beside")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _share_of_pattern(cls, values: Any) -> Any:
+        """Fill in the share that an N:M pattern removes, so that the resolved recipe says it and parses again."""
+        from lessen.rules import pattern
+
+        given = values.get("pattern") if isinstance(values, dict) and "remove_frac" not in values else None
+        ratio = pattern(given) if isinstance(given, str) else None
+        return values if ratio is None else {**values, "remove_frac": 1 - ratio[0] / ratio[1]}
+
 
 class Quantize(Section):
     """Store and compute with fewer bits."""

@@ -65,6 +65,10 @@ def run(
         emit=emit or (lambda event: None),
         check=check or (lambda: None),
     )
+    done = _finished(path, checked)  # every process looks at the same folder, so that all of them return or none
+    if done is not None:
+        ctx.say(f"{path} is complete already")
+        return done
     written = _carry_out(checked, ctx, force=force, measured=rank == 0)
     if rank:
         shutil.rmtree(ctx.out_dir)  # the same stages as rank 0's, which stay
@@ -76,10 +80,6 @@ def _carry_out(recipe: Recipe, ctx: Context, *, force: bool, measured: bool) -> 
     path = ctx.out_dir
     fresh = not path.exists()
     with lock(path):
-        done = _finished(path, recipe)
-        if done is not None:
-            ctx.say(f"{path} is complete already")
-            return done
         folder = claim(path, recipe, force=force)
         try:
             with folder.log(ctx.emit) as tell:

@@ -19,7 +19,7 @@ BAD = {
     "layers and units": ({"kinds": ("layers", "ffn"), "of": "flops"}, "cannot be shared out"),
     "zeros save no flops": ({"pattern": "unstructured", "of": "flops"}, "save no FLOPs"),
     "wanda across layers": ({"pattern": "unstructured", "method": "wanda", "scope": "global"}, "one output row"),
-    "pattern and share": ({"pattern": "1:4", "remove_frac": 0.4}, "removes 0.75"),
+    "pattern and share": ({"pattern": "1:4", "remove_frac": 0.5}, "removes 0.75"),
     "end after training": ({"pattern": "unstructured", "schedule": "cubic", "end_epoch": 9}, "from epoch 0 to 9 of 3"),
 }
 

@@ -72,7 +72,7 @@ def _refuse_masks(cfg: Prune, ratio: tuple[int, int] | None) -> None:
         raise RecipeError(
             "wanda compares weights within one output row, never across layers", "set prune.scope to per_layer"
         )
-    if ratio is not None and cfg.remove_frac != type(cfg).model_fields["remove_frac"].default:
+    if ratio is not None:
         implied = 1 - ratio[0] / ratio[1]
         if abs(cfg.remove_frac - implied) > 1e-9:
             raise RecipeError(
