@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
+import random
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -18,6 +22,7 @@ from lessen.processors import (
     TextProcessor,
     load_processor,
     text_processor_from_hub,
+    train_bpe_processor,
     train_text_processor,
 )
 
@@ -227,6 +232,158 @@ def test_processors_and_data_import_no_torch():
         "assert 'torch' not in sys.modules, 'torch'; assert 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+UNICODE = [BENGALI, "র\u200dযাম", "cafe\u0301", "\x00\ufeff \n\t", "🎉👩‍👩‍👧", "</s> <pad>", "  two  spaces "]
+
+
+@pytest.fixture(scope="module")
+def bpe() -> TextProcessor:
+    return train_bpe_processor(TEXTS, vocab_size=300, max_length=12)
+
+
+@given(st.text(max_size=40))
+def test_byte_pairs_lose_nothing_of_any_text(text):
+    processor = _trained()
+    ids, offsets = processor.tokens([text])[0]
+    assert processor.decode(ids) == text
+    assert len(offsets) == len(ids)
+    assert ids.size == 0 or (ids.min() > 2 and ids.max() < processor.vocab_size)
+
+
+@functools.cache
+def _trained() -> TextProcessor:
+    return train_bpe_processor(TEXTS, vocab_size=300, max_length=12)
+
+
+@pytest.mark.parametrize("text", UNICODE)
+def test_odd_texts_survive_byte_pairs_and_the_folder(bpe, tmp_path, text):
+    bpe.save(tmp_path)
+    for processor in (bpe, load_processor(tmp_path)):
+        assert processor.decode(processor.tokens([text])[0][0]) == text
+        long = processor.cut_to(200).encode([text])[0]
+        assert processor.decode(long) == text
+        assert int(long[-1]) == processor.eos_id
+
+
+def test_byte_pairs_have_their_special_tokens_and_cut_before_the_end_token(bpe):
+    assert [bpe.tokenizer.token_to_id(name) for name in ("<pad>", "</s>", "<unk>")] == [0, 1, 2]
+    assert (bpe.pad_id, bpe.eos_id, bpe.bos_id) == (0, 1, None)
+    ids = bpe.encode(["the quick brown fox " * 9, ""])
+    assert (len(ids[0]), int(ids[0][-1]), ids[1].tolist()) == (12, 1, [1])
+    assert len(bpe.tokens(["the quick brown fox " * 9])[0][0]) > 12, "whole"
+    assert bpe.vocab_size <= 300
+
+
+def test_a_text_that_spells_a_special_token_is_read_as_text(bpe):
+    """Else a document could end itself, and its text would be lost."""
+    ids = bpe.tokens(["a </s> b"])[0][0]
+    assert bpe.eos_id not in ids.tolist()
+
+
+def test_byte_pairs_are_the_same_whatever_the_order_of_the_texts(bpe):
+    """Ties are many here: pairs of equal counts must be merged in an order that the texts' order does not decide."""
+    texts = [f"{a}{b}{c}" for a in "abcdef" for b in "ghijkl" for c in "mnopqr"]
+    want = train_bpe_processor(texts, vocab_size=290, max_length=12).digest
+    for seed in range(3):
+        mixed = random.Random(seed).sample(texts, len(texts))
+        assert train_bpe_processor(mixed, vocab_size=290, max_length=12).digest == want
+    code = (
+        "import json, sys; from lessen.processors import train_bpe_processor;"
+        "print(train_bpe_processor(json.loads(sys.stdin.read()), vocab_size=290, max_length=12).digest)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps(texts), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == want
+
+
+def test_a_vocabulary_without_room_for_bytes_is_refused():
+    with pytest.raises(RecipeError, match=r"vocab_size is 258; .* take 259"):
+        train_bpe_processor(TEXTS, vocab_size=258, max_length=12)
+
+
+@pytest.mark.parametrize(
+    "model_type", [None, "t5", "gpt2", "llama", "mistral", "qwen3", "qwen2_moe", "olmoe", "deepseek_v3", "qwen2"]
+)
+def test_transformers_reads_byte_pairs_to_equal_ids(bpe, tmp_path, model_type):
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    bpe.save(tmp_path)
+    if model_type:
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    # of qwen2 alone, transformers rebuilds its own tokenizer (NFC, other word bounds) whatever the folder says
+    reader = PreTrainedTokenizerFast if model_type == "qwen2" else AutoTokenizer
+    theirs = reader.from_pretrained(tmp_path, local_files_only=True)
+    assert theirs(UNICODE, truncation=True)["input_ids"] == [x.tolist() for x in bpe.encode(UNICODE)]
+    assert (theirs.pad_token_id, theirs.eos_token_id, theirs.model_max_length) == (0, 1, 12)
+    assert text_processor_from_hub(theirs, 12).encode(UNICODE)[5].tolist() == bpe.encode(UNICODE)[5].tolist()
+
+
+def _gpt2(tmp_path):
+    from transformers import GPT2TokenizerFast
+
+    vocabulary = {"<|endoftext|>": 0, "a": 1, "b": 2, "ab": 3, "\u0120": 4}
+    backend = Tokenizer(models.BPE(vocabulary, [("a", "b")]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return GPT2TokenizerFast(tokenizer_object=backend)
+
+
+def test_a_tokenizer_with_an_end_but_no_padding_pads_with_the_end(tmp_path):
+    theirs = _gpt2(tmp_path)
+    assert theirs.pad_token_id is None
+    ours = text_processor_from_hub(theirs, 8)
+    assert (ours.pad_id, ours.eos_id, ours.bos_id) == (0, 0, 0)
+    assert ours.encode(["ab a"])[0].tolist() == [3, 4, 1]
+    ours.save(tmp_path)
+    again = load_processor(tmp_path)
+    assert again.digest == ours.digest
+    assert (again.pad_id, again.eos_id, again.bos_id) == (0, 0, 0)
+    from transformers import AutoTokenizer
+
+    read = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    assert (read.pad_token_id, read.eos_token_id) == (0, 0)
+    assert read("ab a")["input_ids"] == [3, 4, 1]
+
+
+def test_a_unigram_tokenizer_with_an_end_token_is_served(tmp_path):
+    from tokenizers import decoders
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    pieces = [*special, ("\u2581", -2.0), ("\u2581a", -1.0), ("b", -1.5), ("a", -3.0)]
+    backend = Tokenizer(models.Unigram(pieces, unk_id=2))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
+    backend.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    theirs = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    ours = text_processor_from_hub(theirs, 8)
+    assert (ours.pad_id, ours.eos_id, ours.bos_id) == (0, 1, None)
+    assert ours.encode(["ab a"])[0].tolist() == [4, 5, 4, 1]
+    ids, offsets = ours.tokens(["ab a"])[0]
+    assert ids.tolist() == [4, 5, 4]
+    assert offsets[1].tolist() == [1, 2]
+    assert ours.decode([4, 5, 4, 1, 0]) == "ab a"
+    ours.save(tmp_path)
+    assert load_processor(tmp_path).encode(["ab a"])[0].tolist() == [4, 5, 4, 1]
+    assert AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)("ab a")["input_ids"] == [4, 5, 4, 1]
+
+
+def test_a_special_token_written_as_an_object_is_understood(bpe, tmp_path):
+    bpe.save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    config["eos_token"] = {"content": "</s>", "__type": "AddedToken"}
+    path.write_text(json.dumps(config))
+    assert load_processor(tmp_path).eos_id == 1
+
+
+def test_another_end_token_is_another_processor(bpe):
+    other = TextProcessor(bpe.tokenizer, {**bpe.config, "eos_token": "<unk>"}, bpe.max_length, bpe.pad_id)
+    assert other.digest != bpe.digest
+    assert bpe.cut_to(9).digest != bpe.digest
+    assert bpe.cut_to(12) is bpe
 
 
 def _photo(height: int, width: int) -> np.ndarray:

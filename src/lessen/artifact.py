@@ -30,6 +30,7 @@ from lessen.errors import ArtifactError
 from lessen.info import Floats, ModelInfo
 
 if TYPE_CHECKING:
+    from lessen.generator import Generator
     from lessen.processors import Processor
 
 MANIFEST = "lessen.json"
@@ -52,10 +53,13 @@ class Manifest(BaseModel):
 
 
 class Session(Protocol):
-    """An open artifact: answers batches in its own runtime."""
+    """An open artifact: answers batches in its own runtime. Those that generate do more: `runtimes.decode.Decoder`."""
 
     def logits(self, batch: dict[str, np.ndarray[Any, Any]]) -> Floats:
-        """Return logits [batch, outputs] of a collated batch (processor.collate)."""
+        """Return logits [batch, outputs] of a collated batch (processor.collate).
+
+        Models that generate: [batch, positions, tokens] of a batch of `data.sequences`.
+        """
         ...
 
 
@@ -144,8 +148,8 @@ def write(path: Path, manifest: Manifest, fill: Callable[[Path], None]) -> Artif
     return Artifact(path)
 
 
-def load(path: str | Path) -> Classifier:
-    """Open a model folder for answering; files are checked first.
+def load(path: str | Path) -> Classifier | Generator:
+    """Open a model folder for answering; files are checked first. Models that generate open as a Generator.
 
     Example:
         >>> import lessen
@@ -154,6 +158,10 @@ def load(path: str | Path) -> Classifier:
     """
     artifact = Artifact(Path(path))
     artifact.verify()
+    if artifact.info.generates:
+        from lessen.generator import Generator
+
+        return Generator(artifact)
     return Classifier(artifact)
 
 

@@ -12,13 +12,13 @@ from torch import nn
 from lessen import models
 from lessen.artifact import Artifact
 from lessen.context import Context
-from lessen.data.batches import class_weights, encode
+from lessen.data.batches import class_weights
+from lessen.data.rows import rows_of
 from lessen.loss import label_loss
 from lessen.train import Batch, Loss, Term, fit
 
 if TYPE_CHECKING:
     from lessen.data import Splits
-    from lessen.info import ModelInfo
     from lessen.models import Model
     from lessen.recipe import Train
 
@@ -43,10 +43,10 @@ def finetune(
         key: digest under which the finished stage is found again.
         facts: further facts for the manifest.
     """
-    train = encode(splits.train, model.processor, ctx.cache_dir, augment)
-    validation = encode(splits.validation, model.processor, ctx.cache_dir)
+    train = rows_of(splits, "train", model.processor, ctx.cache_dir, augment)
+    validation = rows_of(splits, "validation", model.processor, ctx.cache_dir)
     work = work_dir(out)
-    done = fit(model, train, validation, supervised(model.info, cfg, splits), cfg, ctx, work_dir=work, augment=augment)
+    done = fit(model, train, validation, supervised(model, cfg, splits), cfg, ctx, work_dir=work, augment=augment)
     artifact = models.save(
         model,
         out,
@@ -59,9 +59,13 @@ def finetune(
     return artifact
 
 
-def supervised(info: ModelInfo, cfg: Train, splits: Splits) -> Loss:
+def supervised(model: Model, cfg: Train, splits: Splits) -> Loss:
     """Return the loss on labels alone, with one term named "label"."""
-    per_sample = label_loss(info, cfg, weights(cfg, splits))
+    if model.info.generates:
+        from lessen.distill.sequences import TokenLoss
+
+        return TokenLoss(model)
+    per_sample = label_loss(model.info, cfg, weights(cfg, splits))
 
     def loss(module: nn.Module, batch: Batch) -> dict[str, Term]:
         return {"label": Term(1.0, per_sample(module(**batch.inputs).logits, batch.labels))}

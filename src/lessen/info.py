@@ -1,4 +1,4 @@
-"""What a classifier's outputs mean: labels, logits to probabilities, probabilities to decisions.
+"""What a model's outputs mean: labels, logits to probabilities, probabilities to decisions; and which tasks there are.
 
 Imports no torch, so that a shipped artifact answers without it.
 """
@@ -12,15 +12,25 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 Floats = NDArray[np.float32]
+Task = Literal["text-classification", "image-classification", "seq2seq", "causal-lm"]
+GENERATES = ("seq2seq", "causal-lm")  # tasks whose models answer with tokens
+
+
+def generates(task: str) -> bool:
+    """Whether the models of a task answer with tokens, not with one of a few labels."""
+    return task in GENERATES
 
 
 class ModelInfo(BaseModel):
-    """What one needs to know to rebuild a classifier and to read its answers."""
+    """What one needs to know to rebuild a model and to read its answers.
+
+    Models that generate have labels only where their task is a classification put into words: the label words.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     family: str  # a file of models/families
-    task: Literal["text-classification", "image-classification"]
+    task: Task
     source: str  # where it came from: hub id, folder, scratch:<preset>, teacher
     labels: tuple[str, ...]  # in the order of the outputs
     output: Literal["softmax", "sigmoid"] = "softmax"
@@ -31,6 +41,11 @@ class ModelInfo(BaseModel):
     threshold: float = 0.5  # sigmoid and two-label softmax: positive from here on
     widths: dict[str, int] = {}  # units kept, by group name, where not as in config.json
     masks: dict[str, Any] = {}  # unstructured or N:M: pattern, target, denominator
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model answers with tokens."""
+        return generates(self.task)
 
     @property
     def logits(self) -> int:

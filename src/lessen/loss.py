@@ -1,4 +1,4 @@
-"""The loss on labels, one value per sample."""
+"""The loss on labels, one value per sample or per token."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Int64, Num
 from torch import Tensor
 from torch.nn import functional
 
+from lessen.data.sequences import IGNORE
+
 if TYPE_CHECKING:
     from lessen.info import ModelInfo
+    from lessen.models.language import Head
     from lessen.recipe import Train
 
 LabelLoss = Callable[[Tensor, Tensor], Tensor]
@@ -19,6 +22,9 @@ LabelLoss = Callable[[Tensor, Tensor], Tensor]
 
 def label_loss(info: ModelInfo, cfg: Train, weights: Tensor | None) -> LabelLoss:
     """Return the loss (logits [b, outputs], labels) -> [b], in fp32 nats.
+
+    Models that generate: (logits [b, t, vocabulary], targets int64 [b, t]) -> [n], the cross-entropy of each of the n
+    supervised tokens, row by row; the settings of `cfg` do not apply to them.
 
     Softmax: cross-entropy, labels int64 [b]. One logit: binary cross-entropy on labels 0/1, int64 [b].
     Multi-label: binary cross-entropy averaged over the labels, targets float [b, labels].
@@ -28,6 +34,8 @@ def label_loss(info: ModelInfo, cfg: Train, weights: Tensor | None) -> LabelLoss
         cfg: loss (cross_entropy | focal), focal_gamma, label_smoothing.
         weights: class weights [labels], or None. One logit uses weights[1] / weights[0] as the weight of positives.
     """
+    if info.generates:
+        return token_loss
     gamma = cfg.focal_gamma if cfg.loss == "focal" else 0.0
     smooth = cfg.label_smoothing
 
@@ -42,6 +50,12 @@ def label_loss(info: ModelInfo, cfg: Train, weights: Tensor | None) -> LabelLoss
         return sigmoid_loss(logits, targets, positive=positive, smoothing=smooth, gamma=gamma)
 
     return sigmoid if info.output == "sigmoid" else softmax
+
+
+def token_loss(logits: Float[Tensor, "b t v"], targets: Int64[Tensor, "b t"]) -> Float[Tensor, " n"]:
+    """Return the cross-entropy of every supervised token, fp32 nats, row by row."""
+    said = targets != IGNORE
+    return functional.cross_entropy(logits[said].float(), targets[said], reduction="none")
 
 
 def softmax_loss(
@@ -88,3 +102,23 @@ def sigmoid_loss(
         p = torch.sigmoid(z)
         loss = loss * torch.where(targets > 0.5, 1 - p, p).pow(gamma)
     return loss.mean(dim=1)
+
+
+@torch.no_grad()
+def token_scores(
+    states: Float[Tensor, "n width"], head: Head, targets: Int64[Tensor, " n"], chunk: int = 512
+) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """Return the negative log-likelihood of each token, fp32 nats, and whether it was the likeliest.
+
+    Args:
+        states: what the head reads.
+        targets: token ids; none may be ignored.
+        chunk: tokens whose logits exist at a time.
+    """
+    losses, hits = [states.new_zeros(0, dtype=torch.float32)], [targets.new_zeros(0, dtype=torch.bool)]
+    for at in range(0, len(targets), chunk):
+        wanted = targets[at : at + chunk]
+        logits = head.logits(states[at : at + chunk]).float()
+        losses.append(functional.cross_entropy(logits, wanted, reduction="none"))
+        hits.append(logits.argmax(dim=-1) == wanted)
+    return torch.cat(losses), torch.cat(hits)

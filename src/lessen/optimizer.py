@@ -53,6 +53,21 @@ def freeze_(module: nn.Module, what: str) -> None:
         parameter.requires_grad_(False)
 
 
+def recompute_(module: nn.Module, on: bool) -> None:
+    """Compute activations again in the backward pass instead of keeping them, or keep them; in place.
+
+    Raises:
+        RecipeError: the architecture cannot.
+    """
+    known: Any = module
+    if on and not getattr(known, "supports_gradient_checkpointing", False):
+        raise RecipeError(f"{type(module).__name__} cannot recompute", "set train.gradient_checkpointing to false")
+    if on:
+        known.activation_checkpointing_enable()
+    elif getattr(known, "is_activation_checkpointing", False):
+        known.activation_checkpointing_disable()
+
+
 def _frozen(module: nn.Module, what: str) -> Iterable[nn.Parameter]:
     if what == "none":
         return ()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from lessen.errors import UnknownNameError
 
@@ -33,3 +35,16 @@ def require(folder: str, name: str) -> None:
     known = names(folder)
     if name not in known:
         raise UnknownNameError(f"{folder} has no {name!r}", f"choose one of {', '.join(known)}")
+
+
+def stated(folder: str, name: str) -> dict[str, Any]:
+    """Return the constants and functions that a plugin's file states, read from its source: it may import torch."""
+    path = _ROOT.joinpath(*folder.split("."), f"{name}.py")
+    found: dict[str, Any] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = True
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            value = node.value
+            found[node.targets[0].id] = value.value if isinstance(value, ast.Constant) else None
+    return found

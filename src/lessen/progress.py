@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 10.0  # between two plain lines of one stage
 SHOWN = ("val_f1_macro", "val_accuracy", "val_loss", "lr")
+SCORES = ("f1_macro", "bleu", "perplexity", "bits_per_byte")  # of a measured row, where it has them
 
 
 @contextmanager
@@ -170,10 +171,11 @@ def _line(event: Event) -> str:
 
 def _measured(event: RowMeasured) -> list[str]:
     shown = []
-    for name, scale, unit in (("f1_macro", 1.0, ""), ("file_bytes", 1e-6, " MB"), ("latency_p50_ms", 1.0, " ms")):
+    others = (("file_bytes", 1e-6, " MB"), ("latency_p50_ms", 1.0, " ms"))
+    for name, scale, unit in (*((score, 1.0, "") for score in SCORES), *others):
         value = event.metrics.get(name)
         if value is not None:
-            digits = 4 if name == "f1_macro" else 2
+            digits = 4 if name in SCORES else 2
             shown.append(f"{name.removesuffix('_ms').replace('file_bytes', 'size')} {value * scale:.{digits}f}{unit}")
     return shown
 

@@ -10,45 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from lessen.errors import RecipeError
+from lessen.info import Task, generates
+from lessen.section import OF_TASK, Fraction, NonNegative, Positive, Section, overlay
 
-Task = Literal["text-classification", "image-classification"]
 Pipeline = Literal[
     "baseline", "kd_only", "prune_only", "quant_only", "kd_prune", "kd_quant", "prune_quant", "kd_prune_quant"
 ]
 PIPELINES: tuple[str, ...] = get_args(Pipeline)
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
-
-    @model_validator(mode="before")
-    @classmethod
-    def _keep_defaults(cls, values: Any) -> Any:
-        """Lay a part that is given over its own default: prune.recover stays at 3 epochs where only lr is given."""
-        if not isinstance(values, dict):
-            return values
-        over = dict(values)
-        for name, field in cls.model_fields.items():
-            if isinstance(values.get(name), dict) and isinstance(field.default, Section):
-                over[name] = _over(field.default.model_dump(exclude_unset=True), values[name])
-        return over
-
-
-def _over(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    parts = {
-        key: _over(defaults[key], value) if isinstance(value, dict) and isinstance(defaults.get(key), dict) else value
-        for key, value in given.items()
-    }
-    return {**defaults, **parts}
 
 
 class Data(Section):
@@ -74,7 +45,24 @@ class Data(Section):
     max_length: Positive = Field(128, description="tokens a text is cut to")
     image_size: Positive | None = Field(None, description="pixels a side; the model's own when absent")
     augment: Literal["none", "crop_flip", "crop"] = Field("none", description="random views of training images")
-    limit: Positive | None = Field(None, description="rows per label of an embedded source")
+    limit: Positive | None = Field(None, description="rows per label (causal-lm: documents) of an embedded source")
+    target_column: str | None = Field(None, description="seq2seq: column of the target; causal-lm: of the response")
+    messages_column: str | None = Field(None, description="causal-lm: column of chat messages ({role, content})")
+    languages: tuple[str, str] | None = Field(None, description="parallel files: (source, target) file endings")
+    prefix: str = Field("", description="seq2seq: text put before every source")
+    label_words: dict[str, str] = Field(
+        default_factory=dict, description="seq2seq with label_column: the word that stands for each label"
+    )
+    max_target_length: Positive = Field(128, description="seq2seq: tokens a target is cut to")
+    documents: Literal["auto", "file", "line", "paragraph", "heading"] = Field(
+        "auto", description="causal-lm: what one document of a text file is"
+    )
+    supervise: Literal["all", "response"] = Field("all", description="causal-lm chats and responses: what is learned")
+    chat_format: Literal["plain", "chatml"] = Field("plain", description="causal-lm: how messages become text")
+    pack: bool = Field(True, description="causal-lm: several documents share a row; none attends to another")
+    held_out: dict[str, str] = Field(
+        default_factory=dict, description="causal-lm: further texts by name that only measuring reads"
+    )
 
 
 class ModelSpec(Section):
@@ -111,8 +99,12 @@ class Train(Section):
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     clip_norm: NonNegative = Field(1.0, description="gradient norm bound; 0: none")
     patience: Positive | None = Field(5, description="evaluations without a better score before stopping; none: never")
-    monitor: Literal["f1_macro", "accuracy", "loss"] = Field("f1_macro", description="validation score to be best at")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")
+    monitor: Literal["auto", "f1_macro", "accuracy", "loss"] = Field(
+        "auto", description="validation score to be best at; auto: f1_macro, or loss (nats per token) of sequences"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where the hardware has it; fp16: with a loss scaler"
+    )
     loss: Literal["cross_entropy", "focal"] = Field("cross_entropy", description="focal: gamma below")
     focal_gamma: NonNegative = 2.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -125,6 +117,10 @@ class Train(Section):
     buckets: bool = Field(True, description="batch texts of similar length")
     tune_threshold: bool = Field(True, description="binary tasks: choose the decision threshold on validation")
     checkpoint_seconds: NonNegative = Field(60.0, description="seconds between checkpoints")
+    max_steps: Positive | None = Field(None, description="optimizer steps; overrides epochs")
+    eval_steps: Positive | None = Field(None, description="optimizer steps between evaluations; none: every epoch")
+    max_failed_frac: Fraction = Field(0.0, description="share of steps that may fail (not finite) and be left out")
+    gradient_checkpointing: bool = Field(False, description="compute activations again in the backward pass")
 
 
 class Teacher(ModelSpec):
@@ -132,6 +128,21 @@ class Teacher(ModelSpec):
 
     model: str = Field("scratch:bert-small", description="a hub id, a local folder, or scratch:<preset>")
     train: Train | None = Field(Train(), description="none: use the teacher as given")
+
+
+class Moe(Section):
+    """How a mixture-of-experts teacher teaches (https://arxiv.org/abs/2502.12947)."""
+
+    sample_frac: Fraction = Field(0.05, description="ka: probability that N-1 experts are sampled, else the top N-1")
+    passes: Positive = Field(2, description="ka: teacher passes a step; their losses are averaged")
+    router_lr: float = Field(1e-5, gt=0, description="sar: learning rate of the routers")
+    balance: NonNegative = Field(0.01, description="sar: weight of CV(tokens)^2 + CV(probability)^2")
+    anchor: NonNegative = Field(0.0, description="sar: weight of the squared distance to the first routers")
+    entropy: NonNegative = Field(0.0, description="sar: weight of the negative entropy of the routing")
+    clip_norm: NonNegative = Field(1.0, description="sar: gradient norm bound of the routers; 0: none")
+    freeze_after: Positive | None = Field(
+        None, description="sar: steps after which the routers stay, and their answers are cached"
+    )
 
 
 class Distill(Section):
@@ -149,7 +160,37 @@ class Distill(Section):
     )
     cache: Literal["auto", "on", "off"] = Field("auto", description="keep teacher outputs on disk")
     control: bool = Field(False, description="also train the same student on the labels alone, reported beside")
-    teacher_margin: Fraction = Field(0.05, description="the teacher must beat the majority class by this macro-F1")
+    teacher_margin: Fraction = Field(
+        0.05,
+        description="the teacher must beat the majority class by this macro-F1 (sequences: unigrams by this share)",
+    )
+    sequences: Literal["data", "teacher", "student"] = Field(
+        "data",
+        description="texts learned on: the data's, the teacher's (sequence-level), the student's own (on-policy)",
+    )
+    student_frac: Fraction = Field(1.0, description="sequences student: share of the steps on the student's own texts")
+    max_new_tokens: Positive = Field(64, description="tokens of a generated text at most")
+    prompt_tokens: Positive = Field(
+        32, description="causal-lm without prompts: tokens of a document that are the prompt"
+    )
+    beams: Positive = Field(4, description="sequences teacher: beams of the search")
+    sampling_temperature: NonNegative = Field(1.0, description="sequences student: of its sampling; 0: greedy")
+    targets: Literal["auto", "dense", "top_k", "sampled"] = Field(
+        "auto", description="what is kept of the teacher's distribution over tokens; auto: top_k where it is cached"
+    )
+    top_k: Positive = Field(64, description="targets top_k: tokens kept a position; the rest is one tail bucket")
+    draws: Positive = Field(50, description="targets sampled: draws a position, with importance weights")
+    skew: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="objectives skew_*: share mixed in")
+    beta: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="objective jsd: weight of the teacher")
+    chunk_tokens: Positive = Field(256, description="tokens whose logits exist at a time")
+    cross_tokenizer: Literal["refuse", "align"] = Field(
+        "refuse", description="align: teacher and student with different tokenizers meet at common byte spans"
+    )
+    router: Literal["frozen", "all", "ka", "sar"] | None = Field(
+        None, description="mixture-of-experts teachers: which experts speak; sar: the router learns too"
+    )
+    moe: Moe = Moe()
+    offload_teacher: bool = Field(False, description="the teacher leaves the accelerator between steps")
     allow_larger: bool = Field(False, description="allow a student that is not smaller than the teacher (flagged)")
     train: Train = Train(epochs=15)
 
@@ -201,7 +242,7 @@ class Quantize(Section):
     group_size: Positive = Field(32, description="weights that share one scale, weight-only INT4")
     train: Train | None = Field(None, description="quantization-aware recovery (backend qat)")
     max_drop: NonNegative | None = Field(
-        None, description="largest allowed fall of validation macro-F1 (share); else fail"
+        None, description="largest allowed fall of validation macro-F1 (sequences: token accuracy) (share); else fail"
     )
 
 
@@ -223,7 +264,12 @@ class Measure(Section):
     )
     bootstrap: Positive = Field(1000, description="resamples behind each 95 % interval")
     speed: bool = Field(True, description="measure latency, throughput and memory")
-    baseline: bool = Field(True, description="score a TF-IDF (text) or pixel (image) logistic regression beside")
+    baseline: bool = Field(
+        True, description="score a simple model beside: TF-IDF or pixel logistic regression, n-grams, copying"
+    )
+    generate: Positive | None = Field(200, description="test samples that sequence models generate for; none: all")
+    max_new_tokens: Positive = Field(64, description="tokens of a generated text at most")
+    beams: Positive = Field(1, description="beams when measuring generated texts; 1: greedy")
 
 
 class Recipe(Section):
@@ -235,7 +281,7 @@ class Recipe(Section):
     pipeline: Pipeline = "kd_prune_quant"
     data: Data = Data()
     teacher: Teacher = Teacher()
-    student: ModelSpec = ModelSpec(model="teacher", layers=None)
+    student: ModelSpec = ModelSpec(model="teacher")
     distill: Distill = Distill()
     prune: Prune = Prune()
     quantize: Quantize = Quantize()
@@ -249,12 +295,23 @@ class Recipe(Section):
         default_factory=dict, description="flags of the predecessor as given, for its CSV columns"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_task(cls, values: Any) -> Any:
+        """Lay what is given over the defaults of a task that generates, so that the resolved recipe says them."""
+        return overlay(OF_TASK.get(str(values.get("task")), {}), values) if isinstance(values, dict) else values
+
     @model_validator(mode="after")
     def _check(self) -> Recipe:
         from lessen.rules import refuse  # the rules that span sections
 
         refuse(self)
         return self
+
+    @property
+    def generates(self) -> bool:
+        """Whether the models answer with tokens."""
+        return generates(self.task)
 
     @property
     def distills(self) -> bool:

@@ -6,12 +6,10 @@ Imports no torch.
 
 from __future__ import annotations
 
-import ast
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from lessen import plugins
+from lessen import plugins, sequence_rules
 from lessen.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -31,6 +29,7 @@ def refuse(recipe: Recipe) -> None:
     _data(recipe)
     _models(recipe)
     _outputs(recipe)
+    sequence_rules.refuse(recipe)
     if recipe.distills:
         _distill(recipe)
     if recipe.prunes:
@@ -155,14 +154,14 @@ def _distill(recipe: Recipe) -> None:
 
 
 def _objective(recipe: Recipe) -> None:
-    cfg, states = recipe.distill, _stated("distill.objectives", recipe.distill.objective)
+    cfg, states = recipe.distill, plugins.stated("distill.objectives", recipe.distill.objective)
     if "loss" not in states:
         raise RecipeError(
             f"distill.objective is {cfg.objective}, which compares features, not answers",
             f"set distill.objective to kl and give {cfg.objective} a weight in distill.features",
         )
     for name in cfg.features:
-        if "loss" in _stated("distill.objectives", name):
+        if "loss" in plugins.stated("distill.objectives", name):
             raise RecipeError(
                 f"distill.features has {name}, which compares answers", f"set distill.objective to {name}"
             )
@@ -178,19 +177,6 @@ def _objective(recipe: Recipe) -> None:
             f"{what} compares classes; teacher.output is sigmoid, which answers yes or no per label",
             "use objective kl or mse without standardize",
         )
-
-
-def _stated(folder: str, name: str) -> dict[str, Any]:
-    """Return the constants and functions that a plugin's file states, read from its source: it may import torch."""
-    path = Path(__file__).parent.joinpath(*folder.split("."), f"{name}.py")
-    found: dict[str, Any] = {}
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef):
-            found[node.name] = True
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            value = node.value
-            found[node.targets[0].id] = value.value if isinstance(value, ast.Constant) else None
-    return found
 
 
 def _same_shape(recipe: Recipe) -> bool:
@@ -209,7 +195,7 @@ def _prune(recipe: Recipe) -> None:
 def _quantize(recipe: Recipe) -> None:
     from lessen import quantize
 
-    kind: Literal["transformer", "cnn"] = "transformer" if recipe.task == "text-classification" else "cnn"
+    kind: Literal["transformer", "cnn"] = "cnn" if recipe.task == "image-classification" else "transformer"
     reason = quantize.refuse(kind, recipe.device, recipe.quantize)
     if reason:
         raise RecipeError(f"quantize.backend is {recipe.quantize.backend}: {reason}", "see docs/quantize.md")

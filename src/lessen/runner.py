@@ -124,7 +124,7 @@ class _Recorder:
     def __init__(self, recipe: Recipe, splits: data.Splits, folder: RunFolder, ctx: Context) -> None:
         self.recipe, self.splits, self.folder, self.ctx = recipe, splits, folder, ctx
         self.artifacts: dict[str, Artifact] = {}
-        self.answers: dict[str, measure.Answers] = {}
+        self.answers: dict[str, measure.Answers | measure.Said] = {}
         self.warnings: list[report.Warned] = []
         self.start = time.monotonic()
         self.report = report.Report(
@@ -167,13 +167,13 @@ class _Recorder:
         source = self._source(name)
         metrics, answers = measure.measure_stage(
             step.artifact,
-            self.splits.test,
+            self.splits,
             self.answers.get("teacher"),
             self.recipe.measure,
             self.ctx.at(name),
             source=source.metrics if source else None,
             source_facts=source.facts if source else None,
-            train=self.splits.train if previous is None or name in ("distill", "prune") else None,
+            train=previous is None or name in ("distill", "prune"),
         )
         self.answers[name], self.artifacts[name] = answers, step.artifact
         row = report.make_row(
@@ -201,7 +201,10 @@ class _Recorder:
     def _add_baseline(self) -> None:
         from lessen.measure.baseline import score_baseline
 
-        metrics, facts = score_baseline(self.splits, self.recipe.measure, self.recipe.seed)
+        teacher = self.artifacts.get("teacher")
+        metrics, facts = score_baseline(
+            self.splits, self.recipe.measure, self.recipe.seed, teacher.processor if teacher else None
+        )
         row = report.Row(
             stage="baseline",
             artifact=None,

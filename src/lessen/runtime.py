@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from lessen.context import Context
 from lessen.errors import RecipeError
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -72,7 +74,7 @@ def runtime(ctx: Context, precision: str = "auto") -> Runtime:
     Joins the process group that `torchrun` or `accelerate launch` announces through WORLD_SIZE and RANK.
 
     Args:
-        precision: auto (bf16 where the hardware computes it natively), fp32, bf16.
+        precision: auto (bf16 where the hardware computes it natively), fp32, bf16, fp16.
 
     Raises:
         RecipeError: the device does not exist here.
@@ -83,9 +85,9 @@ def runtime(ctx: Context, precision: str = "auto") -> Runtime:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if device.type == "cuda" and device.index is None and world > 1:
         device = torch.device("cuda", rank % torch.cuda.device_count())
-    fast = has_bf16(device)
-    dtype = torch.bfloat16 if precision == "bf16" or (precision == "auto" and fast) else torch.float32
-    return Runtime(device, dtype, rank, world)
+    if precision == "auto":
+        precision = "bf16" if has_bf16(device) else "fp32"
+    return Runtime(device, DTYPES[precision], rank, world)
 
 
 def ranks() -> tuple[int, int]:

@@ -2,8 +2,8 @@
 
 A step draws its random numbers from (seed, stage, step, rank) alone and its batch from (seed, epoch) alone, so
 a run that is killed and resumed at step k computes what an uninterrupted run computes, bit for bit on a CPU.
-Every term of the loss is one value per sample; the loop divides by the samples of the whole optimizer step, so
-the gradient does not depend on how the step is cut into micro-batches or ranks.
+Every term of the loss is a sum over samples or supervised tokens; the loop divides by those of the whole optimizer
+step, so the gradient does not depend on how the step is cut into micro-batches or ranks.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,45 +25,22 @@ from lessen import checkpoint
 from lessen.context import Context, write_atomic
 from lessen.data.batches import plan
 from lessen.errors import TrainingError
-from lessen.evaluate import Scores, evaluate
+from lessen.evaluate import Scores, evaluate, monitor, vocabulary
 from lessen.events import Progress
-from lessen.optimizer import freeze_, optimizer, rate
+from lessen.optimizer import freeze_, optimizer, rate, recompute_
 from lessen.runtime import Runtime, runtime
+from lessen.terms import Batch, Loss, Prepares, Term, amount
+from lessen.watch import Failures, Stall
 
 if TYPE_CHECKING:
-    from lessen.data.batches import Encoded
     from lessen.models import Model
     from lessen.recipe import Train
+    from lessen.terms import Rows
+
+__all__ = ["Batch", "Fit", "Loss", "Term", "fit"]
 
 TALK_SECONDS = 0.5  # between progress events
 LOWER_IS_BETTER = {"loss"}
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What the loss sees: inputs of one micro-batch on the device, and which samples they are."""
-
-    inputs: dict[str, Tensor]
-    labels: Tensor
-    rows: np.ndarray[Any, Any]  # rows of the training Encoded
-    epoch: int
-    view: int | None = None  # seed of the random views, None where there are none
-
-
-@dataclass(frozen=True)
-class Term:
-    """One term of the loss: a weight and one fp32 value per sample."""
-
-    weight: float
-    values: Tensor  # [batch]
-
-
-class Loss(Protocol):
-    """Calls the module itself and returns the terms by name."""
-
-    def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Term]:
-        """Return the terms of a micro-batch."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -76,6 +53,7 @@ class Fit:
     seconds: float
     threshold: float
     stopped_early: bool
+    failed_steps: int = 0  # left out: not finite
 
     def facts(self) -> dict[str, Any]:
         """Return plain values for a manifest."""
@@ -86,6 +64,7 @@ class Fit:
             "seconds": self.seconds,
             "threshold": self.threshold,
             "stopped_early": self.stopped_early,
+            "failed_steps": self.failed_steps,
         }
 
 
@@ -100,12 +79,14 @@ class _State:
     stale: int = 0  # evaluations since the best one
     seconds: float = 0.0
     stopped: bool = False
+    failed: int = 0
+    scale: float = 65536.0  # of the loss, fp16 only
 
 
 def fit(
     model: Model,
-    train: Encoded,
-    validation: Encoded,
+    train: Rows,
+    validation: Rows,
     loss: Loss,
     cfg: Train,
     ctx: Context,
@@ -143,8 +124,8 @@ class _Run:
     def __init__(
         self,
         model: Model,
-        train: Encoded,
-        validation: Encoded,
+        train: Rows,
+        validation: Rows,
         loss: Loss,
         cfg: Train,
         ctx: Context,
@@ -162,10 +143,18 @@ class _Run:
             self.modules[f"attachment{index}"] = attachment
         self.modules.to(self.runtime.device)
         freeze_(model.module, cfg.freeze)
+        recompute_(model.module, cfg.gradient_checkpointing)
         self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
         self.optimizer = optimizer(self.modules, cfg)
         self.per_epoch = math.ceil(len(train) / cfg.batch_size)
-        self.total = max(1, round(cfg.epochs * self.per_epoch)) if cfg.epochs else 0
+        self.total = cfg.max_steps or (max(1, round(cfg.epochs * self.per_epoch)) if cfg.epochs else 0)
+        self.between = cfg.eval_steps or self.per_epoch
+        self.monitor = monitor(cfg, model.info.task)
+        self.failures = Failures(cfg.max_failed_frac, self.total)
+        self.stall = Stall(vocabulary(model.module) if model.info.generates else None)
+        self.scaler = torch.amp.GradScaler(
+            self.runtime.device.type, enabled=self.runtime.dtype == torch.float16, init_scale=_State.scale
+        )
         self.state = _State()
 
     def go(self) -> Fit:
@@ -184,7 +173,7 @@ class _Run:
             if time.monotonic() - spoke > TALK_SECONDS:
                 spoke = time.monotonic()
                 self._talk(terms, norm, lr)
-            if self.state.step % self.per_epoch == 0 or self.state.step == self.total:
+            if self.state.step % self.between == 0 or self.state.step == self.total:
                 parts = {f"loss_{k}": float(v) / seen for k, v in sums.items()}
                 sums, seen = {}, 0
                 self._evaluate({**parts, "lr": lr, "grad_norm": float(norm)})
@@ -216,26 +205,42 @@ class _Run:
         view = _seed(self.ctx, epoch, -1) if self.augment != "none" else None
         self.modules.train()
         self.optimizer.zero_grad(set_to_none=True)
-        sums: dict[str, Tensor] = {}
-        for part in self._parts(rows):
-            batch = self._batch(part, epoch, view)
-            with self.runtime.autocast():
-                terms = self.loss(self.model.module, batch)
-            values = {name: (term.weight * term.values.float()).sum() / len(rows) for name, term in terms.items()}
-            total = torch.stack(list(values.values())).sum()
-            total.backward()  # type: ignore[no-untyped-call]
-            for name, value in {**values, "total": total}.items():
-                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
-        for value in sums.values():
-            self.runtime.sum(value)
-        self.runtime.sum_gradients_(self.parameters)
-        norm = self._clip(sums, rows)
-        self.optimizer.step()
+        sums = self._backward(rows, epoch, view)
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.cfg.clip_norm or math.inf)
+        if self._sound(sums, norm, rows):
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
         for module in self.modules.values():
             after = getattr(module, "after_step", None)
             if after is not None:
                 after(self.state.step + 1, self.total, self.per_epoch)
         return sums, norm, lr
+
+    def _backward(self, rows: np.ndarray[Any, Any], epoch: int, view: int | None) -> dict[str, Tensor]:
+        """Leave the gradient of the whole step in the parameters and return its terms."""
+        batches: Iterable[Batch] = (self._batch(part, epoch, view) for part in self._parts(rows))
+        whole = amount(self.train, rows)
+        if isinstance(self.loss, Prepares):
+            batches = self.loss.prepare(self.model.module, list(batches), self.state.step)
+            mine = torch.tensor(sum(b.amount for b in batches), dtype=torch.float64, device=self.runtime.device)
+            whole = float(self.runtime.sum(mine))
+        sums: dict[str, Tensor] = {}
+        for batch in batches:
+            with self.runtime.autocast():
+                terms = self.loss(self.model.module, batch)
+            values = {name: (term.weight * term.values.float()).sum() / whole for name, term in terms.items()}
+            total = torch.stack(list(values.values())).sum()
+            self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+            for name, value in {**values, "total": total}.items():
+                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+            if "label" in terms and terms["label"].weight:
+                plain = (values["label"] / terms["label"].weight).detach()
+                sums["_plain"] = sums["_plain"] + plain if "_plain" in sums else plain
+        for value in sums.values():
+            self.runtime.sum(value)
+        self.runtime.sum_gradients_(self.parameters)
+        return sums
 
     def _parts(self, rows: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
         pieces = np.array_split(rows, self.cfg.accumulate * self.runtime.world)
@@ -253,9 +258,12 @@ class _Run:
     def _batch(self, rows: np.ndarray[Any, Any], epoch: int, view: int | None) -> Batch:
         device = self.runtime.device
         inputs = {k: torch.from_numpy(v).to(device) for k, v in self.train.batch(rows, view).items()}
+        labels = inputs.pop("targets", None)
+        if labels is None:
+            labels = torch.from_numpy(self.train.labels[rows]).to(device)
         if self.cfg.token_dropout:
             inputs["input_ids"] = self._dropped(inputs["input_ids"], inputs["attention_mask"])
-        return Batch(inputs, torch.from_numpy(self.train.labels[rows]).to(device), rows, epoch, view)
+        return Batch(inputs, labels, rows, epoch, view, amount(self.train, rows))
 
     def _dropped(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return token ids with a share replaced by the mask token; the first and last token of a text stay."""
@@ -266,17 +274,24 @@ class _Run:
         chosen = (torch.rand(ids.shape, device=ids.device) < self.cfg.token_dropout) & inner
         return ids.masked_fill(chosen, processor.mask_id)
 
-    def _clip(self, sums: dict[str, Tensor], rows: np.ndarray[Any, Any]) -> Tensor:
-        bound = self.cfg.clip_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.parameters, bound)
-        if not bool(torch.isfinite(norm)) or not bool(torch.isfinite(sums["total"])):
-            bad = [k for k, v in sums.items() if not bool(torch.isfinite(v))] or ["the gradient"]
+    def _sound(self, sums: dict[str, Tensor], norm: Tensor, rows: np.ndarray[Any, Any]) -> bool:
+        """Whether the step may be taken; one that is not finite is counted, or stops the run."""
+        plain = sums.pop("_plain", None)
+        bad = [k for k, v in sums.items() if not bool(torch.isfinite(v))]
+        if not bad and self.scaler.is_enabled() and not bool(torch.isfinite(norm)):
+            return True  # the scaler leaves the step out and lowers its scale
+        if bad or not bool(torch.isfinite(norm)):
             ids = ", ".join(str(i) for i in self.train.ids[rows][:4])
-            raise TrainingError(
-                f"{self.ctx.stage}: {', '.join(bad)} is not finite at step {self.state.step + 1} (samples {ids} ...)",
-                "lower the learning rate, use precision fp32, or look at these samples",
+            self.failures.add(
+                f"{', '.join(bad or ['the gradient'])} is not finite at step {self.state.step + 1} (samples {ids} ...)",
+                self.ctx,
             )
-        return norm
+            self.state.failed = self.failures.count
+            self.optimizer.zero_grad(set_to_none=True)
+            return False
+        if plain is not None:
+            self.stall.see(float(plain), self.ctx)
+        return True
 
     def _talk(self, terms: dict[str, Tensor], norm: Tensor, lr: float) -> None:
         values = {f"loss_{k}": float(v) for k, v in terms.items() if k != "total"}
@@ -309,8 +324,8 @@ class _Run:
         )
         if epoch < self.select_from and self.state.step < self.total:
             return
-        key = f"val_{self.cfg.monitor}"
-        sign = -1.0 if self.cfg.monitor in LOWER_IS_BETTER else 1.0
+        key = f"val_{self.monitor}"
+        sign = -1.0 if self.monitor in LOWER_IS_BETTER else 1.0
         if self.state.best is None or sign * entry[key] > sign * self.state.best[key]:
             self.state.best, self.state.stale = entry, 0
             self.state.best_file = f"best-{self.state.step:09d}.safetensors"
@@ -323,6 +338,7 @@ class _Run:
         return evaluate(self.model, self.validation, self.runtime.device, tune_threshold=tune)
 
     def _save(self) -> None:
+        self.state.scale = self.scaler.get_scale() if self.scaler.is_enabled() else self.state.scale
         tensors = {f"modules.{k}": v for k, v in checkpoint.flat(self.modules).items()}
         tensors |= {f"optimizer.{k}": v for k, v in checkpoint.optimizer_tensors(self.optimizer).items()}
         checkpoint.write(self.work_dir, self.state.step, tensors, vars(self.state))
@@ -341,12 +357,16 @@ class _Run:
         self.modules.load_state_dict(checkpoint.part(tensors, "modules."))
         checkpoint.load_optimizer_(self.optimizer, checkpoint.part(tensors, "optimizer."))
         self.state = _State(**meta)
+        self.failures.count = self.state.failed
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict({**self.scaler.state_dict(), "scale": self.state.scale})
         self.ctx.say(f"resumed at step {self.state.step} of {self.total}")
 
     def _finish(self) -> Fit:
         if self.state.best_file:
             self.modules.load_state_dict(load_file(self.work_dir / self.state.best_file))
         self.modules.eval()
+        recompute_(self.model.module, False)
         for parameter in self.model.module.parameters():
             parameter.requires_grad_(True)
             parameter.grad = None
@@ -355,7 +375,7 @@ class _Run:
         self.model.info = self.model.info.model_copy(update={"threshold": scores.threshold})
         best = {**(self.state.best or {}), **scores.as_dict("val_")}
         state = self.state
-        return Fit(state.history, best, state.step, state.seconds, scores.threshold, state.stopped)
+        return Fit(state.history, best, state.step, state.seconds, scores.threshold, state.stopped, state.failed)
 
 
 def _seed(ctx: Context, step: int, rank: int) -> int:

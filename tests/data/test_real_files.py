@@ -6,11 +6,14 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lessen import data, recipe
 from lessen.data.clean import normal_form
-from lessen.processors import train_text_processor
+from lessen.data.encoding import document_bytes, sequences_of
+from lessen.data.sequences import IGNORE
+from lessen.processors import train_bpe_processor, train_text_processor
 
 HERE = Path(os.environ.get("LESSEN_TEST_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data")
 TEXT, IMAGE = "text-classification", "image-classification"
@@ -72,3 +75,55 @@ def test_the_cifar_sample_is_read_as_images():
     assert splits.labels[0] == "airplane"
     assert splits.train.inputs[0].shape == (32, 32, 3)
     assert set(Counter(splits.train.labels.tolist()).values()) == {900}
+
+
+def test_multi30k_is_paired_line_by_line_and_disjoint_by_source():
+    splits = data.load(recipe.Data(path=there("multi30k"), languages=("en", "de")), "seq2seq", 0)
+    facts = splits.facts
+    assert facts["files"] == {"test_2016_flickr": 1_000, "train": 29_000, "val": 1_014}
+    assert (facts["rows_read"], facts["duplicates_removed"], facts["removed_from_train"]) == (31_014, 9, 1)
+    assert facts["rows"] == {"train": 28_990, "validation": 1_014, "test": 1_000}
+    sources = [{normal_form(x) for x in s.inputs} for s in (splits.train, splits.validation, splits.test)]
+    assert len(set.union(*sources)) == sum(map(len, sources)) == 31_004
+    at = splits.train.inputs.index("Two young, White males are outside near many bushes.")
+    assert splits.train.labels[at] == "Zwei junge weiße Männer sind im Freien in der Nähe vieler Büsche."
+
+
+def test_multi30k_becomes_tokens_and_back():
+    cfg = recipe.Data(path=there("multi30k/val.en.gz"), languages=("en", "de"))
+    splits = data.load(cfg, "seq2seq", 0)
+    processor = train_bpe_processor([*splits.train.inputs, *splits.train.labels], vocab_size=600, max_length=128)
+    pairs = sequences_of(splits, "test", processor, None)
+    assert [processor.decode(ids) for ids in pairs.targets] == list(splits.test.labels)
+    assert [processor.decode(ids) for ids in pairs.sources] == list(splits.test.inputs)
+
+
+def test_sst2_is_put_into_words():
+    cfg = recipe.Data(
+        path=there("sst2/train.tsv"), test_path=there("sst2/dev.tsv"), label_words={"0": "terrible", "1": "great"}
+    )
+    splits = data.load(cfg, "seq2seq", 0)
+    assert splits.labels == ("terrible", "great")
+    assert len(splits.test) == 872
+    assert splits.facts["rows_per_class"]["test"] == {"terrible": 428, "great": 444}
+    at = list(splits.test.inputs).index("one long string of cliches")
+    assert splits.labels[splits.test.labels[at]] == "terrible"
+
+
+def test_wikitext_2_is_cut_at_its_headings_and_scored_whole():
+    path = there("wikitext-2/valid.txt")
+    splits = data.load(recipe.Data(path="pydocs", limit=40, held_out={"wikitext": path}), "causal-lm", 0)
+    held = splits.held_out["wikitext"]
+    assert len(held) == 60
+    assert held.inputs[0].startswith(" = Homarus gammarus = \n")
+    raw = Path(path).read_text(encoding="utf-8")
+    assert "".join("".join(held.inputs).split()) == "".join(raw.split())
+    assert splits.facts["bytes"]["wikitext"] == document_bytes(held).sum() <= len(raw.encode())
+    few = held.take([0, 1, 2])
+    processor = train_bpe_processor(few.inputs, vocab_size=400, max_length=256)
+    blocks = sequences_of(splits, few, processor, None)
+    targets = blocks.batch(np.arange(len(blocks)))["targets"]
+    want = sum(len(ids) + 1 for ids, _ in processor.tokens(few.inputs))
+    assert int((targets != IGNORE).sum()) == int(blocks.tokens.sum()) == want
+    alone = sequences_of(data.load(recipe.Data(path=path), "causal-lm", 0), "test", processor, None)
+    assert alone.block == 128

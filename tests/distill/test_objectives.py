@@ -6,10 +6,18 @@ from torch.nn import functional
 
 from lessen import plugins
 from lessen.distill.divergence import divergence, log_probabilities, standardized
-from lessen.distill.objectives import dkd, jsd, kl, mse, reverse_kl
+from lessen.distill.objectives import dkd, jsd, kl, mse, reverse_kl, skew_kl, skew_reverse_kl
 
 SOFT = sorted(n for n in plugins.names("distill.objectives") if hasattr(plugins.find("distill.objectives", n), "loss"))
-KLS = ["kl", "reverse_kl", "jsd", "dkd"]
+SECOND = [
+    "kl",
+    "reverse_kl",
+    "jsd",
+    "dkd",
+    "skew_kl",
+    "skew_reverse_kl",
+]  # of the second order in the logits' difference
+KLS = [*SECOND, "tvd"]
 LABELS = torch.tensor([0, 2, 1, 3, 0, 2])
 
 
@@ -74,7 +82,8 @@ def test_r02_temperature_squared_keeps_the_gradient_about_constant(name):
     norms = [float(gradient(name, student, teacher, temperature=t).norm()) for t in (1.0, 2.0, 4.0, 8.0)]
     assert max(norms) / min(norms) < 2
     plain = value(name, student * 4, teacher * 4, temperature=4.0)
-    torch.testing.assert_close(plain, 16 * value(name, student, teacher, temperature=1.0))
+    factor = 16 if name in SECOND else 4  # total variation is of the first order: T once
+    torch.testing.assert_close(plain, factor * value(name, student, teacher, temperature=1.0))
 
 
 @pytest.mark.parametrize(
@@ -144,14 +153,48 @@ def test_r07_jensen_shannon_has_its_weight_on_the_teacher_and_tends_to_the_two_k
     p, q = torch.softmax(teacher / 2, 1), torch.softmax(student / 2, 1)
     m = 0.3 * p + 0.7 * q
     want = 4 * (0.3 * (p * (p / m).log()).sum(1) + 0.7 * (q * (q / m).log()).sum(1))
-    got = jsd.loss(student, teacher, LABELS, temperature=2.0, sigmoid=False, teacher_share=0.3)
+    got = jsd.loss(student, teacher, LABELS, temperature=2.0, sigmoid=False, beta=0.3)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
     for share, limit in ((1e-3, kl), (1 - 1e-3, reverse_kl)):
-        near = jsd.loss(student, teacher, LABELS, temperature=2.0, sigmoid=False, teacher_share=share)
+        near = jsd.loss(student, teacher, LABELS, temperature=2.0, sigmoid=False, beta=share)
         scale = min(share, 1 - share)
         want = limit.loss(student, teacher, LABELS, temperature=2.0, sigmoid=False)
         torch.testing.assert_close(near / scale, want, rtol=0.05, atol=1e-3)
         assert (near < 0.02 * want).all()
+
+
+def test_skewed_kls_mix_in_the_other_side_and_stay_bounded():
+    """DistiLLM: KL(p ‖ αp + (1−α)q) and KL(q ‖ (1−α)p + αq); at most −log α; the plain KLs as α falls to 0."""
+    student, teacher = logits(0), logits(1)
+    p, q = torch.softmax(teacher / 2, 1), torch.softmax(student / 2, 1)
+    for file_, a, b in ((skew_kl, p, q), (skew_reverse_kl, q, p)):
+        want = 4 * (a * (a / (0.2 * a + 0.8 * b)).log()).sum(1)
+        got = file_.loss(student, teacher, LABELS, temperature=2.0, sigmoid=False, skew=0.2)
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
+        worst = file_.loss(40 * student, -40 * student, LABELS, temperature=1.0, sigmoid=False, skew=0.2)
+        torch.testing.assert_close(worst, torch.full((6,), 5.0).log(), rtol=1e-3, atol=0)
+    for file_, limit in ((skew_kl, kl), (skew_reverse_kl, reverse_kl)):
+        near = file_.loss(student, teacher, LABELS, temperature=2.0, sigmoid=False, skew=1e-4)
+        plain = limit.loss(student, teacher, LABELS, temperature=2.0, sigmoid=False)
+        torch.testing.assert_close(near, plain, rtol=0.02, atol=1e-3)
+
+
+def test_total_variation_is_half_the_sum_of_differences():
+    student, teacher = logits(0), logits(1)
+    want = (torch.softmax(teacher / 2, 1) - torch.softmax(student / 2, 1)).abs().sum(1)
+    torch.testing.assert_close(value("tvd", student, teacher), want)  # T = 2: 2 times the half
+    assert (value("tvd", 40 * student, -40 * student, temperature=1.0) > 0.99).all()
+
+
+@pytest.mark.parametrize("name", [n for n in SOFT if plugins.stated("distill.objectives", n).get("TOKENS")])
+def test_dense_answers_and_tokens_are_compared_by_the_same_function(name):
+    """R9: `loss` is T^ORDER times `between` of the log-probabilities; what has no `between` compares logits."""
+    states, student, teacher = plugins.stated("distill.objectives", name), logits(0), logits(1)
+    assert ("between" in states) == (name != "mse")
+    if "between" in states:
+        log_t, log_s = torch.log_softmax(teacher / 3, 1), torch.log_softmax(student / 3, 1)
+        want = 3 ** file(name).ORDER * file(name).between(log_t, log_s)
+        torch.testing.assert_close(value(name, student, teacher, temperature=3.0), want, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", SOFT)
@@ -192,7 +235,7 @@ def test_r09_two_classes_by_softmax_equal_one_logit_by_sigmoid():
     """R9: the two forms of one answer agree in value."""
     s, t = logits(0, classes=1), logits(1, classes=1)
     zero = torch.zeros(6, 1)
-    for name in ("kl", "reverse_kl", "jsd"):
+    for name in ("kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd"):
         torch.testing.assert_close(
             value(name, s, t, sigmoid=True), value(name, torch.cat([zero, s], 1), torch.cat([zero, t], 1))
         )

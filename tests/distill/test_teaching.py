@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from lessen import models
 from lessen.context import Context
@@ -304,12 +303,11 @@ def test_r35_frozen_layers_do_not_decay(world):
     assert changed == {"classifier.weight", "classifier.bias"}
 
 
-def test_r36_precision_is_bf16_where_the_hardware_has_it_else_fp32_and_never_fp16(world, monkeypatch):
-    """R36: fp16 is no setting, so no scaler can be forgotten."""
+def test_r36_precision_is_bf16_where_the_hardware_has_it_else_fp32_and_fp16_only_where_asked_for(world, monkeypatch):
+    """R36: fp16 comes with a loss scaler (tests/test_train_sequences.py), and never by itself."""
     import lessen.runtime
 
-    with pytest.raises(ValidationError):
-        Train(precision="fp16")
+    assert runtime(world.ctx, "fp16").dtype == torch.float16
     for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(lessen.runtime, "has_bf16", lambda device, has=has: has)
         assert runtime(world.ctx, "auto").dtype == dtype

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,11 +51,13 @@ def test_an_exported_artifact_inherits_flops_and_says_so(
     tmp_path: Path, make_artifact: Callable, make_texts: Callable
 ) -> None:
     artifact = make_artifact(tmp_path / "a")
-    metrics, _ = complexity(artifact, make_texts(), {"flops": measured(100, "FLOP"), "layers": measured(2, "count")})
+    metrics, _ = complexity(
+        artifact, SimpleNamespace(test=make_texts()), {"flops": measured(100, "FLOP"), "layers": measured(2, "count")}
+    )
     assert metrics["flops"].value == 100
     assert metrics["flops"].kind == "derived"
     assert "not counted in onnx" in (metrics["flops"].reason or "")
-    metrics, _ = complexity(artifact, make_texts())
+    metrics, _ = complexity(artifact, SimpleNamespace(test=make_texts()))
     assert metrics["flops"].value is None
 
 
@@ -74,8 +77,6 @@ def test_formulas_carry_the_numbers_of_the_configuration() -> None:
 
 @pytest.mark.parametrize("words", [True, False])
 def test_a_simple_model_is_fitted_on_train_and_scored_on_test(words: bool, make_texts: Callable) -> None:
-    from types import SimpleNamespace
-
     from lessen.measure.baseline import score_baseline
     from lessen.recipe import Measure
 

@@ -13,10 +13,12 @@ from safetensors.torch import load_file, save_file
 from lessen import plugins
 from lessen.artifact import Artifact
 from lessen.errors import ArtifactError
+from lessen.info import generates
 from lessen.models import is_stock, open_model, save
+from lessen.models.family import family
 from lessen.models.groups import cut_, drop_layers_, groups
 
-FAMILIES = plugins.names("models.families")
+FAMILIES = [n for n in plugins.names("models.families") if not generates(family(n).task)]
 
 
 def write(model, path):

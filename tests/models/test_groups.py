@@ -10,10 +10,11 @@ from torch import nn
 
 from lessen import plugins
 from lessen.errors import ModelError
+from lessen.info import generates
 from lessen.models.family import family
 from lessen.models.groups import cut_, drop_layers_, droppable, groups, layers, mask_
 
-FAMILIES = plugins.names("models.families")
+FAMILIES = [n for n in plugins.names("models.families") if not generates(family(n).task)]
 HEADS = [{"pooling": "cls", "head_width": None}, {"pooling": "mean", "head_width": 6}]
 BOTTLENECK = {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 1], "layer_type": "bottleneck"}
 

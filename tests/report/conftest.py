@@ -12,6 +12,7 @@ from lessen.measure.metric import Comparison, Metric, derived, measured, missing
 from lessen.measure.speed import LATER
 from lessen.recipe import parse
 from lessen.report.rows import Report, Row
+from report.runs_of_text import report_of
 
 LABELS = ["numpy", "scipy", "sklearn", "pandas", "torch", "matplotlib"]
 
@@ -96,8 +97,8 @@ def row(stage: str, f1: float, params: int, size: int, ms: float | None, **more:
 def comparison(reference: str, candidate: str, change: float) -> Comparison:
     low, high = change - 0.008, change + 0.009
     return Comparison(
-        reference=reference, candidate=candidate, n=1672, agreement=0.93, f1_macro_change=change, ci95=(low, high),
-        only_reference_right=61, only_candidate_right=50, mcnemar_p=0.34,
+        reference=reference, candidate=candidate, n=1672, agreement=0.93, change=change, f1_macro_change=change,
+        ci95=(low, high), only_reference_right=61, only_candidate_right=50, mcnemar_p=0.34,
         verdict="better" if low > 0 else "worse" if high < 0 else "no detectable change",
     )  # fmt: skip
 
@@ -150,6 +151,11 @@ def build(*, timed: bool = True, complete: bool = True) -> Report:
 @pytest.fixture
 def make_report() -> Callable[..., Report]:
     return build
+
+
+@pytest.fixture
+def make_text_report() -> Callable[..., Report]:
+    return report_of
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def _command(name: str, words: list[str]) -> int:
     terminal = Terminal(args.json, args.quiet, args.verbose, args.no_color, args.debug)
     for noisy in () if args.verbose else NOISY:
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    code: int = getattr(module(name), f"do_{name}")(args, terminal)
+    code: int = getattr(module(name), f"do_{name.replace('-', '_')}")(args, terminal)
     sys.stdout.flush()
     return code
 

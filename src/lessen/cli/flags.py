@@ -14,7 +14,8 @@ from pydantic_core import PydanticUndefined
 
 from lessen import legacy
 from lessen.errors import RecipeError
-from lessen.recipe import Recipe, Section, parse, read
+from lessen.recipe import Recipe, parse, read
+from lessen.section import Section
 
 SET_BY_PROGRAM = {"legacy", "data.fold"}
 SHARED = ("pipeline", "seed", "output_dir", "cache_dir")  # the predecessor has these flags too

@@ -16,10 +16,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "distil, prune, quantize and measure as a recipe or flags say"),
     "resume": ("run", "go on with an interrupted run"),
     "demo": ("run", "run a packaged recipe on embedded data: text or digits"),
+    "sar": ("sar", "distil a causal language model; of a mixture-of-experts teacher the routers learn too"),
+    "plan-memory": ("sar", "estimate the memory of a distillation and propose settings that fit"),
     "list": ("runs", "list the runs of a folder"),
     "show": ("runs", "show the result table of a run"),
     "compare": ("runs", "compare the final artifacts of runs"),
     "check": ("runs", "hold a run to bounds; exit 3 where one is not met"),
+    "cache": ("cache", "build, verify or list what teachers said, kept on disk"),
     "predict": ("ship", "answer the rows of a file with an artifact"),
     "export": ("ship", "write an artifact in another format and compare its answers"),
     "models": ("machine", "list the model presets and families"),
@@ -99,7 +102,7 @@ def parser_of(command: str, *, every_flag: bool = False) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     parser.every_flag = every_flag
-    getattr(owner, f"add_{command}")(parser)
+    getattr(owner, f"add_{command.replace('-', '_')}")(parser)
     group = parser.add_argument_group("everywhere")
     group.add_argument("--json", action="store_true", help=SWITCHES["--json"])
     group.add_argument("--quiet", "-q", action="store_true", help=SWITCHES["--quiet"])

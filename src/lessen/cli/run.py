@@ -57,7 +57,7 @@ def do_run(args: argparse.Namespace, terminal: Terminal) -> int:
     variants = old.get("ablation_pipelines") or None
     if old.get("run_ablation"):
         return _ablate(recipe, variants, args, terminal)
-    return _dry_run(recipe, terminal) if args.dry_run else go(recipe, terminal, force=args.force)
+    return dry_run(recipe, terminal) if args.dry_run else go(recipe, terminal, force=args.force)
 
 
 def add_resume(parser: Parser) -> None:
@@ -130,7 +130,8 @@ def _folders() -> list[Path]:
     return [package / "recipes", *([checkout / "recipes"] if (checkout / "pyproject.toml").is_file() else [])]
 
 
-def _dry_run(recipe: Recipe, terminal: Terminal) -> int:
+def dry_run(recipe: Recipe, terminal: Terminal) -> int:
+    """Print the resolved recipe and what a run would do."""
     from lessen.plan import plan
 
     made = plan(recipe)
@@ -144,7 +145,7 @@ def _ablate(recipe: Recipe, pipelines: Sequence[str] | None, args: argparse.Name
 
     variants = ablation.variants(recipe, pipelines)
     if args.dry_run:
-        return max(_dry_run(variant, terminal) for variant in variants)
+        return max(dry_run(variant, terminal) for variant in variants)
     from lessen.progress import watcher
 
     root = Path(recipe.output_dir or f"runs/{recipe.name}")

@@ -14,7 +14,7 @@ from lessen.folder import read_state
 if TYPE_CHECKING:
     from lessen.report import Report
 
-LISTED = ("folder", "state", "pipeline", "started", "f1_macro", "smaller", "faster")
+LISTED = ("folder", "state", "pipeline", "started", "score", "smaller", "faster")
 
 
 def add_list(parser: Parser) -> None:
@@ -158,13 +158,16 @@ def _pairs(flag: str, given: list[str]) -> dict[str, float]:
 
 def _listed(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {name: state.get(name) for name in ("run_id", "state", "pipeline", "started")}
-    row |= {"folder": str(folder), "f1_macro": None, "smaller": None, "faster": None}
+    row |= {"folder": str(folder), "score": None, "f1_macro": None, "smaller": None, "faster": None}
     if (folder / "report.json").is_file():
         from lessen import report as reports
+        from lessen.report.headline import headline
 
         try:
-            entry = reports.compare([reports.read(folder)])["rows"][0]
+            read = reports.read(folder)
+            entry, name = reports.compare([read])["rows"][0], headline(read).metric
         except ArtifactError as error:
             return row | {"state": f"{row['state']} ({error.message})"}
-        row |= {"f1_macro": entry["f1_macro"], "smaller": entry["smaller"], "faster": entry["faster"]}
+        score = None if entry[name] is None else f"{name} {entry[name]:.4g}"
+        row |= {"score": score, "f1_macro": entry["f1_macro"], "smaller": entry["smaller"], "faster": entry["faster"]}
     return row

@@ -1,4 +1,4 @@
-"""Labelled data: read, clean, split. Imports no torch."""
+"""Labelled data, pairs and documents: read, clean, split. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import numpy as np
 
 from lessen import recipe
 from lessen.context import digest
-from lessen.data import auto
+from lessen.data import auto, texts
 from lessen.data.clean import Clean, clean
+from lessen.data.encoding import sequences_of
 from lessen.data.images import Images
 from lessen.data.split import Split, Splits, assign
 from lessen.data.table import PARTS, Label, Table, join
 from lessen.errors import DataError
+from lessen.info import generates
 
-__all__ = ["Split", "Splits", "load"]
+__all__ = ["Split", "Splits", "load", "sequences_of"]
 
 
 def load(cfg: recipe.Data, task: str, seed: int) -> Splits:
@@ -29,7 +31,7 @@ def load(cfg: recipe.Data, task: str, seed: int) -> Splits:
 
     Args:
         cfg: with folds > 1, `fold` (0 where absent) says which one is the test split.
-        task: text-classification or image-classification.
+        task: text-classification, image-classification, seq2seq or causal-lm.
         seed: decides the splits together with the rows' contents.
 
     Raises:
@@ -37,6 +39,15 @@ def load(cfg: recipe.Data, task: str, seed: int) -> Splits:
         UnavailableError: a hub data set that cannot be had.
     """
     table = _tables(cfg, task)
+    if table.form != "labels":
+        return texts.load(table, cfg, task, seed)
+    if cfg.held_out:
+        raise DataError(f"data.held_out is given, task is {task} with labels", "held-out texts are for causal-lm")
+    splits = _labelled(table, cfg, task, seed)
+    return texts.worded(splits, cfg) if generates(task) else splits
+
+
+def _labelled(table: Table, cfg: recipe.Data, task: str, seed: int) -> Splits:
     rows = clean(table, cfg.labels)
     chosen = assign(rows, cfg, seed)
     classes = table.classes if table.multi_label and table.classes else _classes(rows, chosen, cfg, table.classes)
@@ -45,7 +56,7 @@ def load(cfg: recipe.Data, task: str, seed: int) -> Splits:
     parts_digest = {part: digest({"ids": s.ids.tolist(), "labels": s.labels.tolist()}) for part, s in splits.items()}
     whole = digest({"task": task, "labels": classes, "multi_label": table.multi_label, **parts_digest})
     facts = {
-        "source": cfg.source if cfg.source != "auto" else auto.choose(cfg),
+        "source": cfg.source if cfg.source != "auto" else auto.choose(cfg, task),
         **table.facts,
         **rows.facts,
         "fraction": cfg.fraction,
@@ -59,7 +70,8 @@ def load(cfg: recipe.Data, task: str, seed: int) -> Splits:
         "digests": parts_digest,
         "digest": whole,
     }
-    return Splits(task, classes, table.multi_label, splits["train"], splits["validation"], splits["test"], facts, whole)
+    parts = (splits["train"], splits["validation"], splits["test"])
+    return Splits(task, classes, table.multi_label, *parts, facts, whole, cfg)
 
 
 def _tables(cfg: recipe.Data, task: str) -> Table:

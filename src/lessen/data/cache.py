@@ -11,17 +11,19 @@ import io
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lessen.context import digest, write_atomic
 from lessen.data.split import Split
 from lessen.errors import ResourceError
-from lessen.processors import Processor
+
+if TYPE_CHECKING:
+    from lessen.processors import Processor
 
 Array = np.ndarray[Any, Any]
 STEP = 256  # images encoded at a time
@@ -32,10 +34,27 @@ def tokens(split: Split, processor: Processor, cache_dir: Path | None) -> list[A
     if cache_dir is None:
         return processor.encode(split.inputs)
     path = cache_dir / "tokens" / f"{_key(split, processor, 'tokenizers')}.npz"
-    found = _read_tokens(path, len(split))
+    return _kept(path, len(split), lambda: processor.encode(split.inputs))
+
+
+def lists(key: dict[str, Any], count: int, make: Callable[[], list[Array]], cache_dir: Path | None) -> list[Array]:
+    """Return `count` int32 arrays that a key stands for: those on disk, or made now and kept.
+
+    Args:
+        key: everything that decides the content, as plain values; the library's version is added.
+        cache_dir: none: nothing is kept.
+    """
+    if cache_dir is None:
+        return make()
+    name = digest({**key, "tokenizers": version("tokenizers")})[:32]
+    return _kept(cache_dir / "tokens" / f"{name}.npz", count, make)
+
+
+def _kept(path: Path, count: int, make: Callable[[], list[Array]]) -> list[Array]:
+    found = _read_tokens(path, count)
     if found is not None:
         return found
-    items = processor.encode(split.inputs)
+    items = make()
     flat = np.concatenate(items) if items else np.zeros(0, dtype=np.int32)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, ids=flat, lengths=np.asarray([len(x) for x in items], dtype=np.int64))

@@ -65,7 +65,7 @@ def clean(table: Table, allowed: Sequence[str]) -> Clean:
     for row in kept:
         groups.setdefault(parts[row], {}).setdefault(keys[row], []).append(row)
     settled = {part: _settle(table, rows) for part, rows in groups.items()}
-    leaked = _remove_leaks(settled)
+    leaked = remove_leaks(settled)
     chosen = sorted(row for part in settled.values() for row, _ in part.values())
     label_of = {row: label for part in settled.values() for row, label in part.values()}
     once = sum(len(rows) for rows in groups.values())
@@ -160,7 +160,7 @@ def _differ(table: Table, rows: Sequence[int]) -> bool:
     return len({table.labels[row] for row in rows}) > 1
 
 
-def _remove_leaks(settled: dict[str, dict[str, tuple[int, Label]]]) -> dict[str, int]:
+def remove_leaks(settled: dict[str, dict[str, Any]]) -> dict[str, int]:
     """Remove from train what stands in validation or test, and from validation what stands in test; count it."""
     counts: dict[str, int] = defaultdict(int)
     held_out = set(settled.get("test", ()))

@@ -13,6 +13,7 @@ from lessen import recipe
 from lessen.data.images import Raw
 from lessen.data.table import Label, Table, kind_of
 from lessen.errors import DataError
+from lessen.info import generates
 
 TEXT_NAMES = (
     "text", "comments", "comment", "content", "sentence", "review", "tweet", "document", "body", "message", "post",
@@ -45,15 +46,28 @@ class Grid:
 
 
 def to_table(grid: Grid, cfg: recipe.Data, task: str) -> Table:
-    """Return the rows of a file's input and label columns.
+    """Return the rows of a file's input and label columns; of tasks that generate, its pairs or documents.
 
     Raises:
         DataError: a column is not there, or a cell is of another form than asked for.
     """
+    if generates(task):
+        from lessen.data import text_columns
+
+        if task == "causal-lm":
+            return text_columns.documents(grid, cfg)
+        columns = text_columns.pair_columns(grid, cfg)
+        if columns is not None:
+            return text_columns.pairs(grid, *columns)
+    return labelled(grid, cfg, task)
+
+
+def labelled(grid: Grid, cfg: recipe.Data, task: str) -> Table:
+    """Return the rows of a file's input and label columns."""
     kind = kind_of(task)
     given = cfg.text_column if kind == "text" else cfg.image_column
     at = find(grid, given, TEXT_NAMES if kind == "text" else IMAGE_NAMES, f"{kind}_column")
-    read = _text if kind == "text" else _image
+    read = text_cell if kind == "text" else _image
     values = grid.column(at)
     places = [f"row {i + 1} of {grid.origin}" for i in range(len(values))]
     inputs = [read(cell, place, grid) for cell, place in zip(values, places, strict=True)]
@@ -106,20 +120,23 @@ def find(grid: Grid, given: str | None, usual: Sequence[str], setting: str) -> i
 def headed(rows: Sequence[Sequence[Any]], cfg: recipe.Data) -> tuple[int, int] | None:
     """Decide whether the first row is a header.
 
-    It is one where it holds a name that was given or a usual one. Without either, the rows are data if there are two
-    columns (or the label's index was given) and the first cell of the label column comes again further down, as
-    labels do and names do not.
+    It is one where it holds a name that was given or a usual one. Without either, the rows are data if text and target
+    were both given by index, or if there are two columns (or the label's index was given) and the first cell of the
+    label column comes again further down, as labels do and names do not.
 
     Returns:
-        None for a header, else the positions of text and label.
+        None for a header, else the positions of text and label (or target).
     """
     first = [str(cell).strip().lower() for cell in rows[0]]
-    given = [name for name in (cfg.text_column, cfg.image_column, cfg.label_column, *cfg.label_columns) if name]
+    columns = (cfg.text_column, cfg.image_column, cfg.label_column, cfg.target_column, cfg.messages_column)
+    given = [name for name in (*columns, *cfg.label_columns) if name]
     width = len(first)
     if any(not name.isdecimal() for name in given) or cfg.label_columns or first == [str(i) for i in range(width)]:
         return None
     if set(first) & {*TEXT_NAMES, *LABEL_NAMES, *IMAGE_NAMES}:
         return None
+    if cfg.target_column is not None:  # targets do not come again; both columns given by index say it instead
+        return (int(cfg.text_column), int(cfg.target_column)) if cfg.text_column is not None else None
     source = cfg.text_column if cfg.text_column is not None else cfg.image_column
     if cfg.label_column is not None and int(cfg.label_column) < width:
         label = int(cfg.label_column)
@@ -145,7 +162,12 @@ def missing(cell: Any) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
-def _text(cell: Any, place: str, grid: Grid) -> str | None:
+def text_cell(cell: Any, place: str, grid: Grid) -> str | None:
+    """Return a cell's text, or None where there is none.
+
+    Raises:
+        DataError: it is something else, or holds half a character.
+    """
     if missing(cell):
         return None
     if not isinstance(cell, str):

@@ -40,6 +40,33 @@ def mask(names: Iterable[str]) -> re.Pattern[str]:
     return re.compile(r"(?<![a-z0-9])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![a-z0-9])", re.IGNORECASE)
 
 
+def documents_of(
+    folder: Path, files: Iterable[Path], enough: float = float("inf"), more: Iterable[str] = ()
+) -> list[str]:
+    """Return docstrings whole and as they are written, and more texts, each once.
+
+    Files and the other texts come in the order of a hash, until there are `enough` documents: the choice is a sample,
+    the same on every machine, and a part of any larger one.
+    """
+    units: dict[str, Path | str] = {name_hash(f.relative_to(folder).as_posix()): f for f in files}
+    units |= {name_hash(text): text for text in more}
+    found: dict[str, None] = {}
+    for _, unit in sorted(units.items()):
+        if len(found) >= enough:
+            break
+        for text in [unit] if isinstance(unit, str) else _docstrings(unit):
+            if len(text) >= SHORTEST:
+                found.setdefault(text)
+    return list(found)[: len(found) if enough == float("inf") else int(enough)]
+
+
+def _docstrings(file: Path) -> list[str]:
+    try:
+        return list(docstrings_of(file.read_text(encoding="utf-8")))
+    except (SyntaxError, ValueError, OSError):
+        return []  # not Python of this version, or another encoding: templates and the like
+
+
 def texts_of(
     folder: Path, files: Iterable[Path], masked: re.Pattern[str], word: str, enough: float = float("inf")
 ) -> dict[str, str]:
@@ -52,11 +79,7 @@ def texts_of(
     for file in sorted(files, key=lambda f: name_hash(f.relative_to(folder).as_posix())):
         if len(texts) >= enough:
             break
-        try:
-            found = list(docstrings_of(file.read_text(encoding="utf-8")))
-        except (SyntaxError, ValueError, OSError):
-            continue  # not Python of this version, or another encoding: templates and the like
-        for docstring in found:
+        for docstring in _docstrings(file):
             text = _cut(" ".join(masked.sub(word, docstring[: 5 * LONGEST]).split()))
             if len(text) >= SHORTEST:
                 texts.setdefault(name_hash(text.lower()), text)

@@ -1,8 +1,10 @@
-"""Read a text file whole, and say precisely what is wrong with its encoding. Imports no torch."""
+"""Read a text file whole, packed by gzip or not, and say precisely what is wrong with it. Imports no torch."""
 
 from __future__ import annotations
 
 import difflib
+import gzip
+import zlib
 from pathlib import Path
 
 from lessen.errors import DataError
@@ -29,7 +31,7 @@ def existing(path: str | Path | None) -> Path:
 
 
 def read_text(path: Path, encoding: str) -> str:
-    """Return a file's text, without a byte-order mark.
+    """Return a file's text, without a byte-order mark; .gz is unpacked.
 
     Raises:
         DataError: the encoding is unknown or wrong (with the position of the first byte that does not fit), or the
@@ -39,6 +41,10 @@ def read_text(path: Path, encoding: str) -> str:
         raise DataError(f"{path} is a folder", "give a file, or set data.source to folder or image_folder")
     try:
         raw = path.read_bytes()
+        if path.suffix.lower() == ".gz":
+            raw = gzip.decompress(raw)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is not a whole gzip file: {error}", "fetch or pack it again") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}", "check its permissions") from None
     try:

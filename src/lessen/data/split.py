@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,13 @@ class Split:
     """Samples of one split.
 
     Attributes:
-        name: train, validation or test.
+        name: train, validation, test, or that of a held-out text.
         ids: content hashes, 16 hex digits, unique.
-        inputs: texts, or uint8 RGB images [height, width, 3] that are decoded on access.
-        labels: int64 [n], or float32 0/1 [n, labels] where several labels hold at once.
+        inputs: texts, or uint8 RGB images [height, width, 3] that are decoded on access; seq2seq: sources with their
+            prefix; causal-lm: documents.
+        labels: int64 [n], or float32 0/1 [n, labels] where several labels hold at once; seq2seq: object [n] of target
+            strings, or int64 [n] where `Splits.labels` are the words to answer; causal-lm: object [n] of tuples of
+            (start, end), the characters that are learned, () for all.
     """
 
     name: str
@@ -57,9 +60,11 @@ class Splits:
     """The data of a run.
 
     Attributes:
-        labels: class names in the order of the model's outputs.
+        labels: class names in the order of the model's outputs; seq2seq: the words that stand for them, if any.
         facts: for the report: source, rows read, what was dropped, counts per class and split, digests.
-        digest: SHA-256 of ids and labels of all splits, in order.
+        digest: SHA-256 of ids and labels of all splits, in order, held-out texts included.
+        settings: what the data were read with.
+        held_out: causal-lm: further documents by name, which only measuring reads.
     """
 
     task: str
@@ -70,6 +75,8 @@ class Splits:
     test: Split
     facts: dict[str, Any]
     digest: str
+    settings: recipe.Data = field(default_factory=recipe.Data)
+    held_out: dict[str, Split] = field(default_factory=dict)
 
 
 def assign(rows: Clean, cfg: recipe.Data, seed: int) -> dict[str, list[int]]:

@@ -9,7 +9,9 @@ from typing import Any, Literal
 from lessen.errors import DataError
 
 Kind = Literal["text", "image"]
-Label = str | tuple[int, ...]  # a class, or a 0/1 flag for each of several labels
+Form = Literal["labels", "pairs", "documents"]
+Label = str | tuple[int, ...]  # a class, or a 0/1 flag for each of several labels; pairs: the target
+Spans = tuple[tuple[int, int], ...]  # [start, end) in characters
 PARTS = ("train", "validation", "test")
 
 
@@ -25,6 +27,8 @@ class Table:
         parts: train, validation or test for each row where the source says so.
         classes: class names in the source's own order, where it has one; multi-label: of the flags.
         facts: for the report.
+        form: what a row is: an input with its label, a source with its target (in `labels`), or a document.
+        spans: documents: what of each is learned, where not everything is; () for everything.
     """
 
     kind: Kind
@@ -35,6 +39,8 @@ class Table:
     classes: tuple[str, ...] | None = None
     multi_label: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
+    form: Form = "labels"
+    spans: Sequence[Spans] | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -64,9 +70,7 @@ def join(tables: Iterable[tuple[str, Table]]) -> Table:
     pairs = list(tables)
     first = pairs[0][1]
     for _, table in pairs:
-        if (table.kind, table.multi_label, table.multi_label and table.classes) != (
-            first.kind, first.multi_label, first.multi_label and first.classes,
-        ):  # fmt: skip
+        if _form(table) != _form(first):
             raise DataError(
                 f"{table.facts.get('path')} and {first.facts.get('path')} hold different things: "
                 f"{table.kind}s and {first.kind}s, or other labels",
@@ -81,4 +85,10 @@ def join(tables: Iterable[tuple[str, Table]]) -> Table:
         classes=first.classes,
         multi_label=first.multi_label,
         facts=first.facts,
+        form=first.form,
+        spans=[x for _, t in pairs for x in (t.spans or [()] * len(t))] if first.form == "documents" else None,
     )
+
+
+def _form(table: Table) -> tuple[Any, ...]:
+    return table.kind, table.form, table.multi_label, table.multi_label and table.classes

@@ -47,6 +47,11 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pillow")
 Score = Callable[[np.ndarray[Any, Any]], "Floats"]  # rows of the Encoded -> logits [rows, outputs]
 
 
+def libraries() -> dict[str, str]:
+    """Return the versions of what computes answers."""
+    return {name: version(name) for name in LIBRARIES}
+
+
 def fingerprint(teacher: Artifact, dtype: torch.dtype) -> dict[str, Any]:
     """Return everything that teacher answers depend on, besides the sample.
 
@@ -60,8 +65,56 @@ def fingerprint(teacher: Artifact, dtype: torch.dtype) -> dict[str, Any]:
         "dtype": str(dtype).removeprefix("torch."),
         "transform": "none",
         "values": "raw logits, temperature 1",
-        "libraries": {name: version(name) for name in LIBRARIES},
+        "libraries": libraries(),
     }
+
+
+def claim(folder: Path, parts: dict[str, Any], about: dict[str, Any] | None = None) -> None:
+    """Write the manifest of a new cache, or check the one that is there.
+
+    Args:
+        parts: what the fingerprint is made of, plain JSON values.
+        about: what people want to know of it; no part of the fingerprint.
+
+    Raises:
+        ArtifactError: the folder belongs to another teacher, precision or version; names both fingerprints.
+    """
+    manifest, ours = folder / "manifest.json", digest(parts)
+    if not manifest.is_file():
+        body = {"fingerprint": ours, "of": parts, **({"about": about} if about else {})}
+        write_atomic(manifest, json.dumps(body, indent=1))
+    try:
+        found = json.loads(manifest.read_text(encoding="utf-8"))
+        there, of = found["fingerprint"], dict(found["of"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ArtifactError(f"{manifest} cannot be read", "delete this folder; it is computed again") from None
+    if there != ours or digest(of) != there:
+        names = dict.fromkeys([*parts, *of])
+        differing = ", ".join(k for k in names if of.get(k) != parts.get(k)) or "the manifest itself"
+        raise ArtifactError(
+            f"teacher cache {folder} has fingerprint {there}, this run needs {ours} (differs in: {differing})",
+            "delete this folder, or choose another cache_dir",
+        )
+
+
+def write_shard(folder: Path, name: str, tensors: bytes, body: dict[str, Any]) -> None:
+    """Write the tensor file of a shard, then its list, each whole or not at all: without its list it does not exist."""
+    file = folder / f"{name}.safetensors"
+    write_atomic(file, tensors)
+    write_atomic(folder / f"{name}.json", json.dumps({**body, "sha256": file_digest(file)}))
+
+
+def read_shard(file: Path) -> tuple[dict[str, Any], Path]:
+    """Return the list of a shard and its tensor file, whose checksum is right.
+
+    Raises:
+        ValueError, OSError, KeyError: the shard is damaged.
+    """
+    body: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    tensors = file.with_suffix(".safetensors")
+    if file_digest(tensors) != body["sha256"]:
+        raise ValueError("checksum differs")
+    return body, tensors
 
 
 @dataclass
@@ -83,10 +136,7 @@ class Cache:
         Raises:
             ArtifactError: the folder belongs to another teacher, precision or version; names both fingerprints.
         """
-        manifest = self.path / "manifest.json"
-        if not manifest.is_file():
-            write_atomic(manifest, json.dumps({"fingerprint": self.fingerprint, "of": self.parts}, indent=1))
-        self._compare(manifest)
+        claim(self.path, self.parts)
         for file in sorted(self.path.glob("shard-*.json")):
             try:
                 ids, logits = self._shard(file)
@@ -131,25 +181,8 @@ class Cache:
             )
         return worst
 
-    def _compare(self, manifest: Path) -> None:
-        try:
-            found = json.loads(manifest.read_text(encoding="utf-8"))
-            there, of = found["fingerprint"], found["of"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise ArtifactError(f"{manifest} cannot be read", "delete this folder; it is computed again") from None
-        if there != self.fingerprint or digest(of) != there:
-            differing = ", ".join(k for k in self.parts if of.get(k) != self.parts[k]) or "the manifest itself"
-            raise ArtifactError(
-                f"teacher cache {self.path} has fingerprint {there}, this run needs {self.fingerprint} "
-                f"(differs in: {differing})",
-                "delete this folder, or choose another cache_dir",
-            )
-
     def _shard(self, file: Path) -> tuple[list[str], Floats]:
-        body = json.loads(file.read_text(encoding="utf-8"))
-        tensors = file.with_suffix(".safetensors")
-        if file_digest(tensors) != body["sha256"]:
-            raise ValueError("checksum differs")
+        body, tensors = read_shard(file)
         logits = load_file(tensors)["logits"]
         if len(logits) != len(body["ids"]):
             raise ValueError(f"{len(logits)} rows for {len(body['ids'])} ids")
@@ -171,11 +204,8 @@ class Cache:
                 f"{ctx.stage}: the teacher's answer is not finite for {len(bad)} samples ({', '.join(bad[:4])} ...)",
                 "use precision fp32, or another teacher",
             )
-        name = f"shard-{digest(ids)[:16]}"
-        tensors = self.path / f"{name}.safetensors"
-        write_atomic(tensors, save({"logits": np.ascontiguousarray(logits)}))
-        body = {"ids": ids, "sha256": file_digest(tensors)}
-        write_atomic(self.path / f"{name}.json", json.dumps(body))
+        raw = save({"logits": np.ascontiguousarray(logits)})
+        write_shard(self.path, f"shard-{digest(ids)[:16]}", raw, {"ids": ids})
         self.rows.update(zip(ids, logits, strict=True))
 
 

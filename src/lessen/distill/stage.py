@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from lessen import models
-from lessen.data.batches import encode
+from lessen.data.rows import rows_of
 from lessen.distill.probe import probe
+from lessen.distill.sequence_loss import teacher_rows
 from lessen.distill.teaching import teaching_loss
 from lessen.errors import RecipeError
 from lessen.finetune import finetune, work_dir
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lessen.data import Splits
     from lessen.models import Model
     from lessen.recipe import Distill
+    from lessen.terms import Rows
 
 
 def distill(
@@ -50,8 +52,9 @@ def distill(
     """
     found = probe(teacher, splits, cfg, ctx)
     sizes = compare_sizes(teacher, student, cfg, ctx)
-    train = encode(splits.train, student.processor, ctx.cache_dir, augment)
-    validation = encode(splits.validation, student.processor, ctx.cache_dir)
+    train: Rows = rows_of(splits, "train", student.processor, ctx.cache_dir, augment)
+    validation = rows_of(splits, "validation", student.processor, ctx.cache_dir)
+    train, texts = teacher_rows(teacher, student, cfg, cfg.train, splits, train, ctx)
     loss, attachments, told = teaching_loss(teacher, student, cfg, cfg.train, splits, train, ctx, augment=augment)
     work = work_dir(out)
     done = fit(
@@ -60,7 +63,13 @@ def distill(
     facts = {
         "teacher": {"digest": teacher.digest, "stage": teacher.manifest.stage, "probe": found},
         "sizes": sizes,
-        "distill": {**told, "shares_of_gradient_norm": loss.shares.facts(), **progress(done, cfg)},
+        "distill": {
+            **told,
+            **texts,
+            **learned(loss),
+            "shares_of_gradient_norm": loss.shares.facts(),
+            **progress(done, cfg),
+        },
         "fit": done.facts(),
     }
     entry = {"stage": ctx.stage, "distill": cfg.model_dump(mode="json")}
@@ -113,6 +122,12 @@ def compare_sizes(teacher: Artifact, student: Model, cfg: Distill, ctx: Context)
         "times_smaller": big / small,
         "student_not_smaller": larger,
     }
+
+
+def learned(loss: object) -> dict[str, Any]:
+    """Return what a loss tells once training is done; nothing of most."""
+    tell = getattr(loss, "learned", None)
+    return dict(tell()) if tell is not None else {}
 
 
 def progress(done: Fit, cfg: Distill) -> dict[str, Any]:

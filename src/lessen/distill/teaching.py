@@ -35,9 +35,12 @@ if TYPE_CHECKING:
     from lessen.context import Context
     from lessen.data import Splits
     from lessen.data.batches import Encoded
+    from lessen.distill.aligned import AlignedTeaching
+    from lessen.distill.sequences import SequenceTeaching
     from lessen.info import Floats, ModelInfo
     from lessen.models import Model
     from lessen.recipe import Distill, Train
+    from lessen.terms import Rows
 
 Answers = Callable[[Batch], Outputs]
 
@@ -76,8 +79,10 @@ class Teaching:
         teacher = self.columns(teacher.float())
         if self.cfg.standardize:
             student, teacher = standardized(student), standardized(teacher)
+        name = getattr(self.objective, "SETTING", None)  # the one setting that this objective takes
+        settings = {name: getattr(self.cfg, name)} if name else {}
         values: Tensor = self.objective.loss(
-            student, teacher, labels, temperature=self.cfg.temperature, sigmoid=self.sigmoid
+            student, teacher, labels, temperature=self.cfg.temperature, sigmoid=self.sigmoid, **settings
         )
         return values
 
@@ -88,11 +93,11 @@ def teaching_loss(
     cfg: Distill,
     train_cfg: Train,
     splits: Splits,
-    train: Encoded,
+    train: Rows,
     ctx: Context,
     *,
     augment: str = "none",
-) -> tuple[Teaching, list[nn.Module], dict[str, Any]]:
+) -> tuple[Teaching | SequenceTeaching | AlignedTeaching, list[nn.Module], dict[str, Any]]:
     """Return the loss, the modules to train or checkpoint beside the student, and facts for the manifest.
 
     Teacher answers come from the disk cache where they are fixed. With random views or features the teacher answers
@@ -106,6 +111,25 @@ def teaching_loss(
         RecipeError: settings that cannot teach or that exclude each other.
         ModelError: label maps, layers or tokens of the two models cannot be brought together.
     """
+    if student.info.generates:
+        from lessen.distill.sequence_loss import sequence_loss
+
+        return sequence_loss(teacher, student, cfg, train_cfg, splits, train, ctx)
+    labelled: Any = train
+    return _labels(teacher, student, cfg, train_cfg, splits, labelled, ctx, augment)
+
+
+def _labels(
+    teacher: Artifact,
+    student: Model,
+    cfg: Distill,
+    train_cfg: Train,
+    splits: Splits,
+    train: Encoded,
+    ctx: Context,
+    augment: str,
+) -> tuple[Teaching, list[nn.Module], dict[str, Any]]:
+    """Return what `teaching_loss` does, of models that classify."""
     place = runtime(ctx, train_cfg.precision)
     objective = soft_file(cfg, student.info, train_cfg, place)
     opened = models.open_model(teacher, str(place.device))

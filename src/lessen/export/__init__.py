@@ -20,7 +20,7 @@ from lessen.artifact import Artifact, Manifest
 from lessen.artifact import write as write_artifact
 from lessen.context import Context
 from lessen.errors import ArtifactError
-from lessen.export import card, parity
+from lessen.export import card, parity, sequences
 
 if TYPE_CHECKING:
     from lessen.data import Splits
@@ -76,12 +76,14 @@ def _one(
                 f"{name} answers differ from the source's by {found[worst]:.3g} ({worst}); allowed is {tolerance:g}",
                 "raise export.tolerance if you accept that",
             )
+        texts = sequences.texts(source, made, splits, tolerance) if source.info.generates else {}
         ctx.say(f"{name}: largest difference of a logit {found[worst]:.2g}, allowed {tolerance:g}")
         return {
             "format": name,
             "source_digest": source.digest,
             "tolerance": tolerance,
             "max_abs_difference": found,
+            **texts,
             **form.facts(made.path),
         }
 

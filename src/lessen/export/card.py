@@ -10,6 +10,8 @@ from lessen.artifact import Manifest
 
 SNIPPETS = Path(__file__).parent / "snippets"
 LOADER = "how_to_load.py"
+KINDS = {"text-classification": "text", "image-classification": "image", "seq2seq": "seq2seq", "causal-lm": "causal"}
+HUB = {"seq2seq": "text2text-generation", "causal-lm": "text-generation"}  # the hub's names of tasks, where not ours
 
 
 def write(folder: Path, manifest: Manifest) -> None:
@@ -22,9 +24,11 @@ def write(folder: Path, manifest: Manifest) -> None:
 def snippet_of(manifest: Manifest) -> str:
     """Return the name of the loader that fits: onnx_text, huggingface_image, lessen_folder, ..."""
     form = manifest.facts["format"]
-    if form == "safetensors":
-        return "lessen_folder"
-    return f"{form}_{'text' if manifest.info.task.startswith('text') else 'image'}"
+    if form == "huggingface":
+        return f"huggingface_{KINDS[manifest.info.task]}"
+    if manifest.info.generates:
+        return "lessen_texts"
+    return "lessen_folder" if form == "safetensors" else f"{form}_{KINDS[manifest.info.task]}"
 
 
 def text(folder: Path, manifest: Manifest) -> str:
@@ -34,7 +38,7 @@ def text(folder: Path, manifest: Manifest) -> str:
     files = [(f.name, f.stat().st_size) for f in sorted(folder.iterdir()) if f.is_file()]
     parts = [
         "---",
-        f"pipeline_tag: {info.task}",
+        f"pipeline_tag: {HUB.get(info.task, info.task)}",
         "tags:",
         *(f"- {tag}" for tag in dict.fromkeys(tags)),
         "---",
@@ -45,7 +49,7 @@ def text(folder: Path, manifest: Manifest) -> str:
         "",
         "| | |",
         "|---|---|",
-        f"| labels | {_labels(info.labels)} |",
+        *([f"| labels | {_labels(info.labels)} |"] if info.labels else []),
         f"| output | {_output(info)} |",
         f"| runtime | {manifest.runtime} |",
         *(f"| {name} | {size:,} bytes |" for name, size in files),
@@ -80,6 +84,7 @@ def _compared(facts: dict[str, Any]) -> list[str]:
             "|---|---|",
             *(f"| {shape} | {value:.2g} |" for shape, value in facts["max_abs_difference"].items()),
             "",
+            *_texts(facts),
         ]
     return [
         "## How far it answers from its source",
@@ -90,11 +95,30 @@ def _compared(facts: dict[str, Any]) -> list[str]:
         "|---|---|",
         f"| backend | {facts['backend']} |",
         f"| weight file | {facts['source_bytes']:,} -> {facts['bytes']:,} bytes |",
-        f"| equal decisions | {facts['agreement']:.4f} |",
-        f"| KL divergence | {facts['kl_nats']:.2g} nats |",
-        f"| validation macro-F1 | {facts['f1_macro_source']:.4f} -> {facts['f1_macro']:.4f} |",
+        *_scores(facts),
         f"| weights left in floating point | {facts['weights']['float_share']:.1%} |",
         "",
+    ]
+
+
+def _texts(facts: dict[str, Any]) -> list[str]:
+    if "texts" not in facts:
+        return []
+    same, all_ = facts["texts_identical"], facts["texts"]
+    return [f"Of {all_} texts generated greedily, {same} are the same token for token.", ""]
+
+
+def _scores(facts: dict[str, Any]) -> list[str]:
+    if "token_accuracy" not in facts:
+        return [
+            f"| equal decisions | {facts['agreement']:.4f} |",
+            f"| KL divergence | {facts['kl_nats']:.2g} nats |",
+            f"| validation macro-F1 | {facts['f1_macro_source']:.4f} -> {facts['f1_macro']:.4f} |",
+        ]
+    return [
+        f"| equal next tokens, of {facts['tokens']:,.0f} | {facts['agreement']:.4f} |",
+        f"| KL divergence | {facts['kl_nats']:.2g} nats per token |",
+        f"| validation token accuracy | {facts['token_accuracy_source']:.4f} -> {facts['token_accuracy']:.4f} |",
     ]
 
 
@@ -104,6 +128,8 @@ def _labels(labels: tuple[str, ...]) -> str:
 
 
 def _output(info: Any) -> str:
+    if info.generates:
+        return "tokens; a label is the likeliest of the label words" if info.labels else "tokens"
     if info.multi_label:
         return f"one logit a label, sigmoid, on from {info.threshold:g}"
     if info.one_logit:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lessen.export import sequences
 from lessen.info import Floats, ModelInfo
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def _items(processor: Processor, splits: Splits | None) -> list[np.ndarray[Any, 
 
 def differences(source: Artifact, other: Artifact, splits: Splits | None) -> dict[str, float]:
     """Return the largest absolute difference of a logit for each of `shapes`, both artifacts opened from disk."""
+    if source.info.generates:
+        return sequences.differences(source, other, splits)
     a, b = source.open(), other.open()
     return {
         name: float(np.abs(a.logits(batch) - b.logits(batch)).max())

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from lessen.measure.machine import environment
     from lessen.measure.metric import Comparison, Metric, Metrics
     from lessen.measure.quality import Answers, chance_metric
+    from lessen.measure.sequences import Said
     from lessen.measure.speed import measure_speed
     from lessen.measure.stage import measure_stage
     from lessen.measure.versus import compare_pairs
@@ -18,6 +19,7 @@ _HOME = {
     "Comparison": "metric",
     "Metric": "metric",
     "Metrics": "metric",
+    "Said": "sequences",
     "score_baseline": "baseline",
     "chance_metric": "quality",
     "compare_pairs": "versus",
@@ -30,6 +32,7 @@ __all__ = [
     "Comparison",
     "Metric",
     "Metrics",
+    "Said",
     "chance_metric",
     "compare_pairs",
     "environment",

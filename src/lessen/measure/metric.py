@@ -6,11 +6,12 @@ Imports no torch: a report is read and written without it.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 Kind = Literal["measured", "derived", "not_available"]
+Verdict = Literal["better", "worse", "no detectable change"]
 
 
 class Metric(BaseModel):
@@ -42,14 +43,27 @@ class Comparison(BaseModel):
 
     reference: str
     candidate: str
-    n: int
-    agreement: float  # share of samples with equal decisions
-    f1_macro_change: float  # candidate minus reference
-    ci95: tuple[float, float]  # paired bootstrap, of f1_macro_change
-    only_reference_right: int
-    only_candidate_right: int
-    mcnemar_p: float  # exact, two-sided
-    verdict: Literal["better", "worse", "no detectable change"]
+    n: int  # samples, documents or pairs
+    metric: str = "f1_macro"  # what is compared: f1_macro, bleu, nll_per_token, bits_per_byte
+    unit: str = "share"
+    change: float  # of the metric, candidate minus reference
+    lower_is_better: bool = False
+    ci95: tuple[float, float]  # paired bootstrap, of the change
+    verdict: Verdict
+    # of decisions only
+    agreement: float | None = None  # share of samples with equal decisions
+    f1_macro_change: float | None = None  # the change, where the metric is f1_macro
+    only_reference_right: int | None = None
+    only_candidate_right: int | None = None
+    mcnemar_p: float | None = None  # exact, two-sided
+
+    @model_validator(mode="before")
+    @classmethod
+    def _change_of_f1(cls, values: Any) -> Any:
+        """Read comparisons that only name the change of macro-F1."""
+        if isinstance(values, dict) and "change" not in values and "f1_macro_change" in values:
+            return {**values, "change": values["f1_macro_change"]}
+        return values
 
 
 Metrics = dict[str, Metric]
@@ -79,6 +93,14 @@ def derived(value: float | int, unit: str, source: str, *, n: int | None = None)
 def missing(unit: str, reason: str) -> Metric:
     """Return a metric without a value, with the reason."""
     return Metric(value=None, unit=unit, kind="not_available", reason=" ".join(reason.split()) or "no reason given")
+
+
+def judged(interval: tuple[float, float], *, lower_is_better: bool = False) -> Verdict:
+    """Return the verdict on a change with this 95 % interval: none is detectable unless it leaves out zero."""
+    low, high = interval
+    if low <= 0 <= high:
+        return "no detectable change"
+    return "better" if (high < 0) == lower_is_better else "worse"
 
 
 def _finite(pair: tuple[float, float] | None) -> tuple[float, float] | None:

@@ -3,7 +3,8 @@
 Protocol: the saved artifact is loaded from disk; real test
 inputs, encoded beforehand, one fixed shape a batch; warm-up per shape; rounds A B C, C B A, ...; the ratio to the
 baseline is taken within each round, its median and 10-90 % spread over rounds are reported; load of other processes
-is noted. Tokenizing is not part of a latency.
+is noted. Tokenizing is not part of a latency. A model that generates is timed greedy, for the same number of new tokens
+whatever they are (`answering.py`): its latency is that of the whole answer.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import numpy as np
 from lessen.context import Context
 from lessen.errors import LessenError
 from lessen.events import Progress
-from lessen.measure import inputs
+from lessen.info import generates
+from lessen.measure import answering, inputs
 from lessen.measure.metric import Metric, Metrics, measured, missing
 from lessen.measure.process import WorkerError, WorkerProcess
 from lessen.measure.quality import CPU_ONLY
@@ -58,11 +60,18 @@ class Timing:
     opened: dict[str, float] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    tokens: int = 0  # of a generated answer
+    token_ms: dict[int, list[list[list[float]]]] = field(default_factory=dict)  # per round: calls: tokens
 
 
-def not_yet(reason: str = LATER) -> Metrics:
-    """Return every speed and memory metric without a value, for rows written before speed is measured."""
-    return {name: missing(unit, reason) for name, unit in UNITS.items()}
+def not_yet(reason: str = LATER, *, kind: str = "") -> Metrics:
+    """Return every speed and memory metric without a value, for rows written before speed is measured.
+
+    Args:
+        kind: the task: models that generate have the times of their tokens too.
+    """
+    units = UNITS | (answering.UNITS if generates(kind) else {})
+    return {name: missing(unit, reason) for name, unit in units.items()}
 
 
 def threads_of(cfg: Measure) -> int:
@@ -94,13 +103,14 @@ def measure_speed(
     if not artifacts:
         return {}
     if not cfg.speed:
-        return {name: not_yet("measure.speed is off") for name in artifacts}
+        return {n: not_yet("measure.speed is off", kind=a.info.task) for n, a in artifacts.items()}
     sizes = sorted({1, cfg.batch_size})
     place = device or common_device(artifacts, ctx)
-    timings = {name: Timing() for name in artifacts}
+    shape = answering.shape(artifacts.values(), cfg)
+    timings = {name: Timing(tokens=shape.tokens if a.info.generates else 0) for name, a in artifacts.items()}
     with tempfile.TemporaryDirectory(prefix="lessen-speed-") as work, ExitStack() as stack:
         workers = {
-            name: _open(stack, artifact, timings[name], Path(work) / f"{i}.npz", test, sizes, cfg, place)
+            name: _open(stack, artifact, timings[name], Path(work) / f"{i}.npz", test, shape, cfg, place)
             for i, (name, artifact) in enumerate(artifacts.items())
         }
         _rounds({n: w for n, w in workers.items() if w}, timings, sizes, cfg, ctx)
@@ -109,6 +119,9 @@ def measure_speed(
         if timing.error:
             ctx.say(f"{name} could not be timed: {timing.error}", "warning")
     found = {name: summarise(timing, first, cfg) for name, timing in timings.items()}
+    for name, timing in timings.items():
+        if timing.tokens:
+            found[name] |= answering.summarise(timing.token_ms, timing.tokens, cfg.batch_size, timing.error)
     noisy = [name for name, metrics in found.items() if disturbed(metrics)]
     if noisy:
         ctx.say(
@@ -134,12 +147,13 @@ def _open(
     timing: Timing,
     file: Path,
     test: Split,
-    sizes: list[int],
+    shape: answering.Shape,
     cfg: Measure,
     device: str,
 ) -> WorkerProcess | None:
+    sizes = sorted({1, cfg.batch_size})
     try:
-        probes = [inputs.probe(test, artifact.processor, size) for size in sizes]
+        probes = [answering.probe(test, artifact, size, shape) for size in sizes]
         inputs.save(probes, file)
         timing.lengths, timing.unit = {p.batch_size: p.length for p in probes}, probes[0].unit
         worker = stack.enter_context(WorkerProcess(threads_of(cfg)))
@@ -147,7 +161,8 @@ def _open(
             "open", artifact=str(artifact.path.resolve()), device=device, threads=threads_of(cfg), inputs=str(file)
         )
         for size in sizes:
-            reply = worker.ask("warm", batch_size=size, calls=WARM_CALLS)
+            calls = WARM_CALLS if not timing.tokens else answering.WARM_CALLS
+            reply = worker.ask("warm", batch_size=size, calls=calls, tokens=timing.tokens)
             timing.opened.setdefault("first_call_ms", reply["first_call_ms"])
         return worker
     except LessenError as error:
@@ -179,13 +194,15 @@ def _guard(timing: Timing, work: Callable[[], None]) -> None:
 
 
 def _one_round(worker: WorkerProcess, timing: Timing, sizes: list[int], cfg: Measure) -> None:
-    calls = max(1, -(-MIN_CALLS // cfg.rounds))
+    calls = max(1, -(-(MIN_CALLS if not timing.tokens else answering.MIN_CALLS) // cfg.rounds))
     for size in sizes:
         load = ForeignLoad()
-        reply = worker.ask("time", batch_size=size, seconds=cfg.seconds, min_calls=calls)
+        reply = worker.ask("time", batch_size=size, seconds=cfg.seconds, min_calls=calls, tokens=timing.tokens)
         wall = [ns / 1e6 for ns in reply["wall_ns"]]
         timing.wall_ms.setdefault(size, []).append(wall)
         timing.cpu_ms.setdefault(size, []).append(reply["cpu_ns"] / 1e6 / len(wall))
+        if timing.tokens:
+            timing.token_ms.setdefault(size, []).append([[ns / 1e6 for ns in call] for call in reply["token_ns"]])
         timing.foreign.append(load.share(reply["cpu_ns"] / 1e9))
 
 

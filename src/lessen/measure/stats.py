@@ -95,6 +95,23 @@ def mean_interval(values: Reals, resamples: int, seed: int) -> tuple[float, floa
     return interval(np.asarray(means))
 
 
+def resampled_sums(columns: Reals, resamples: int, seed: int) -> Reals:
+    """Return column sums over bootstrap resamples of the rows, [1 + resamples, columns]; entry 0 is the sample itself.
+
+    The draws depend on the number of rows and the seed alone, so that two models over the same rows are paired.
+
+    Args:
+        columns: one row a document or sentence, [n, columns].
+    """
+    n = len(columns)
+    rng = np.random.default_rng(seed)
+    out = np.empty((1 + resamples, columns.shape[1]))
+    out[0] = columns.sum(axis=0)
+    for draw in range(resamples):
+        out[draw + 1] = np.bincount(rng.integers(0, n, n), minlength=n) @ columns
+    return out
+
+
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the exact two-sided p-value that two models err equally often (McNemar 1947, binomial form).
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lessen.measure import stats
-from lessen.measure.metric import Comparison, Metric, Metrics, derived, measured, missing
+from lessen.measure.metric import Comparison, Metric, Metrics, derived, judged, measured, missing
 from lessen.measure.quality import Answers, chance
 
-ALPHA = 0.05
+if TYPE_CHECKING:
+    from lessen.measure.sequences import Said
 
 
 def compare(
@@ -43,30 +44,41 @@ def compare(
         candidate=names[1],
         n=len(truth),
         agreement=float(draws.agreement(0, 1)[0]),
+        change=float(change[0]),
         f1_macro_change=float(change[0]),
         ci95=(low, high),
         only_reference_right=only[0],
         only_candidate_right=only[1],
         mcnemar_p=stats.mcnemar(*only),
-        verdict="better" if low > 0 else "worse" if high < 0 else "no detectable change",
+        verdict=judged((low, high)),
     )
 
 
 def compare_pairs(
     labels: NDArray[Any],
-    answers: Mapping[str, Answers],
+    answers: Mapping[str, Answers | Said],
     pairs: Iterable[tuple[str, str]],
     *,
     bootstrap: int = 1000,
     seed: int = 42,
 ) -> list[Comparison]:
-    """Compare (reference, candidate) pairs of stages; pairs with an unknown or unusable stage are left out."""
-    usable = {name for name, a in answers.items() if np.isfinite(a.logits).all()}
-    return [
-        compare(labels, answers[a], answers[b], names=(a, b), bootstrap=bootstrap, seed=seed)
-        for a, b in pairs
-        if a in usable and b in usable
-    ]
+    """Compare (reference, candidate) pairs of stages; pairs with an unknown or unusable stage are left out.
+
+    The first comparison of a pair is of the metric that heads the task's report.
+    """
+    out: list[Comparison] = []
+    for pair in pairs:
+        a, b = (answers.get(name) for name in pair)
+        if a is None or b is None:
+            continue
+        if isinstance(a, Answers) or isinstance(b, Answers):
+            if isinstance(a, Answers) and isinstance(b, Answers) and all(np.isfinite(x.logits).all() for x in (a, b)):
+                out.append(compare(labels, a, b, names=pair, bootstrap=bootstrap, seed=seed))
+            continue
+        from lessen.measure.paired import compare_said
+
+        out += compare_said(labels, a, b, names=pair, bootstrap=bootstrap, seed=seed)
+    return out
 
 
 def against_teacher(
@@ -86,8 +98,8 @@ def against_teacher(
         "agreement_with_teacher": measured(
             found.agreement, "share", n=found.n, ci95=stats.interval(draws.agreement(0, 1)[1:])
         ),
-        "f1_macro_change": measured(found.f1_macro_change, "share", n=found.n, ci95=found.ci95),
-        "mcnemar_p": measured(found.mcnemar_p, "share", n=found.only_reference_right + found.only_candidate_right),
+        "f1_macro_change": measured(found.change, "share", n=found.n, ci95=found.ci95),
+        "mcnemar_p": measured(found.mcnemar_p, "share", n=sum(_differ(found))),
         "retention": _retention(truth, draws, teacher, student),
     }
 
@@ -99,6 +111,10 @@ def _retention(truth: NDArray[np.int64], draws: stats.Resampler, teacher: Answer
     if stats.interval(first[1:])[0] <= level:
         return missing("ratio", f"the teacher is at chance (macro-F1 {first[0]:.3f}, chance {level:.3f})")
     return derived(float(second[0] / first[0]), "ratio", "macro-F1 of the student / of the teacher", n=len(truth))
+
+
+def _differ(found: Comparison) -> tuple[int, int]:
+    return found.only_reference_right or 0, found.only_candidate_right or 0
 
 
 def _rows(values: NDArray[Any]) -> NDArray[Any]:

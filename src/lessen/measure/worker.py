@@ -51,17 +51,22 @@ class Worker:
     def warm(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer a few batches of one shape, untimed but for the first."""
         batches = self.batches[request["batch_size"]]
+        answer = self._answer(request, [])
         start = time.perf_counter()
-        self.session.logits(batches[0])
+        answer(batches[0])
         first = time.perf_counter() - start
         for i in range(1, request["calls"]):
-            self.session.logits(batches[i % len(batches)])
+            answer(batches[i % len(batches)])
         return {"first_call_ms": first * 1e3}
 
     def time(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Answer batches of one shape for some seconds; return the wall time of each call and the CPU time of all."""
+        """Answer batches of one shape for some seconds; return the wall time of each call and the CPU time of all.
+
+        Models that generate: also the times of each call's tokens, the first (from the prompt on) and the further ones.
+        """
         batches = self.batches[request["batch_size"]]
-        answer: Callable[[dict[str, Any]], Any] = self.session.logits
+        token_ns: list[list[int]] = []
+        answer = self._answer(request, token_ns)
         wall_ns: list[int] = []
         cpu = time.process_time_ns()
         end = time.perf_counter_ns() + int(request["seconds"] * 1e9)
@@ -70,7 +75,28 @@ class Worker:
             start = time.perf_counter_ns()
             answer(batch)
             wall_ns.append(time.perf_counter_ns() - start)
-        return {"wall_ns": wall_ns, "cpu_ns": time.process_time_ns() - cpu}
+        return {"wall_ns": wall_ns, "cpu_ns": time.process_time_ns() - cpu, "token_ns": token_ns}
+
+    def _answer(self, request: dict[str, Any], token_ns: list[list[int]]) -> Callable[[dict[str, Any]], Any]:
+        """Return what answers a batch: logits, or `tokens` new tokens whatever they are, each one's time noted."""
+        if not request.get("tokens"):
+            answer: Callable[[dict[str, Any]], Any] = self.session.logits
+            return answer
+
+        def generate(batch: dict[str, Any]) -> None:
+            times = []
+            start = time.perf_counter_ns()
+            logits, state = self.session.start(batch)
+            ids = logits.argmax(axis=1)
+            times.append(time.perf_counter_ns() - start)
+            for _ in range(request["tokens"] - 1):
+                start = time.perf_counter_ns()
+                logits, state = self.session.step(state, ids)
+                ids = logits.argmax(axis=1)
+                times.append(time.perf_counter_ns() - start)
+            token_ns.append(times)
+
+        return generate
 
     def memory(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the peak resident memory so far, and on a GPU the peak of its allocator."""

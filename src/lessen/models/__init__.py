@@ -91,6 +91,20 @@ def parameters(recipe: Recipe, spec: ModelSpec) -> int:
     return estimate.parameters(recipe, spec)
 
 
+def outline(recipe: Recipe, spec: ModelSpec) -> dict[str, int]:
+    """Return parameters, layers, hidden_size and vocab_size that a language model would have."""
+    from lessen.models import estimate
+
+    return estimate.outline(recipe, spec)
+
+
+def experts(model: str) -> int:
+    """Return the experts a layer of a model has, by its configuration; 0: it is dense."""
+    from lessen.models import estimate
+
+    return estimate.experts(model)
+
+
 def is_stock(model: Model) -> bool:
     """Whether transformers' Auto classes load the saved folder as it is."""
     from lessen.models import folders

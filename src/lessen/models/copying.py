@@ -18,6 +18,7 @@ from lessen.errors import ModelError
 from lessen.models.encoders import Encoder
 from lessen.models.family import family
 from lessen.models.groups import drop_layers_, groups, settle_, slice_
+from lessen.models.narrow import Narrowing, norms
 
 if TYPE_CHECKING:
     from lessen.models import Model
@@ -37,7 +38,11 @@ def copy_(student: Model, teacher: Model) -> dict[str, Any]:
         return {"copied_parameters": 0, "copied_frac": 0.0, "layer_map": [], "not_copied": reason}
     one: Any = family(student.info.family)
     with torch.no_grad():
-        if isinstance(one, Encoder):
+        if hasattr(one, "copy_"):
+            layers, copied = one.copy_(student, teacher)
+        elif student.info.generates:
+            layers, copied = _generators_(student, teacher)
+        elif isinstance(one, Encoder):
             layers, copied = _Plan(student, teacher, one).copy_()
         else:
             layers, copied = _convolutions_(student, teacher)
@@ -236,7 +241,7 @@ def _convolutions_(student: Model, teacher: Model) -> tuple[list[int], set[str]]
     for group in groups(cut, streams=True):
         want = mine.get(group.name, group.units)
         if want < group.units:
-            slice_(cut.module, group, _largest(_channel_norms(cut.module, group), want).tolist())
+            slice_(cut.module, group, _largest(norms(cut.module, group), want).tolist())
     settle_(cut)
     source = cut.module.state_dict()
     same = student.info.labels == teacher.info.labels and student.info.one_logit == teacher.info.one_logit
@@ -248,6 +253,19 @@ def _convolutions_(student: Model, teacher: Model) -> tuple[list[int], set[str]]
         target.copy_(value)
         copied.add(name)
     return layers, copied
+
+
+def _generators_(student: Model, teacher: Model) -> tuple[list[int], set[str]]:
+    """Copy evenly spaced layers of each stack, and of wide tensors the strongest units."""
+    one = family(student.info.family)
+    mine, theirs = one.layers(student.module), one.layers(teacher.module)
+    origin, layers = {}, []
+    for stack in dict.fromkeys(path.rpartition(".")[0] for path in mine):
+        here, there = ([p for p in paths if p.rpartition(".")[0] == stack] for paths in (mine, theirs))
+        for at, taken in enumerate(layer_map(len(here), len(there))):
+            origin[here[at]] = there[taken]
+            layers.append(theirs.index(there[taken]))
+    return layers, Narrowing(student, teacher, origin).copy_()
 
 
 def _match_depth_(cut: Model, student: Model) -> list[int]:
@@ -274,13 +292,3 @@ def _by_stage(paths: list[str]) -> list[int]:
         stage = re.sub(r"\.layers\.\d+$", "", path) if ".layers." in path else path
         stages[stage] = stages.get(stage, 0) + 1
     return list(stages.values())
-
-
-def _channel_norms(module: nn.Module, group: Any) -> Tensor:
-    """Return the squared L2 norm of what computes and what reads each channel."""
-    total = torch.zeros(group.units, dtype=torch.float64)
-    for cut in (*group.producers, *group.consumers):
-        weight: Any = getattr(module.get_submodule(cut.module), cut.leaf)
-        if weight is not None and weight.ndim > 1:
-            total += weight.double().movedim(cut.axis, 0).reshape(group.units, -1).pow(2).sum(1)
-    return total

@@ -7,6 +7,7 @@ whose consumers' columns of that unit are zero.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,7 @@ class Cut:
     leaf: str  # weight, bias, running_mean, running_var
     axis: int
     width: int = 1  # entries per unit, contiguous
+    blocks: int = 1  # the axis holds this many times all units one after the other: entries [blocks, units, width]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,17 @@ class Group:
     layer: int
     part: Literal["attention", "ffn", "conv", "stream"]  # stream: a residual stream, cut over several layers
     multiple: int = 1  # kept units should be a multiple of this, for the kernels
+
+
+def entries(cut: Cut, units: Sequence[int], there: int) -> list[int]:
+    """Return the entries along the cut's axis that belong to some units, block by block.
+
+    Args:
+        units: which units, in the order wanted.
+        there: units that the group has now.
+    """
+    starts = [(block * there + unit) * cut.width for block in range(cut.blocks) for unit in units]
+    return [start + i for start in starts for i in range(cut.width)]
 
 
 def multiple_of(units: int, want: int) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lessen.errors import UnavailableError
+from lessen.info import generates
 from lessen.models import hub, presets
 from lessen.models.build import config_of, info_of, label_, module_of, wanted_shape
 from lessen.models.family import Family, family, family_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lessen.info import ModelInfo
     from lessen.recipe import ModelSpec, Recipe
 
+EXPERT_FIELDS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 UNKNOWN_LABELS = ("0", "1")  # where the recipe does not name them: a row of the classifier weighs next to nothing
 
 
@@ -32,6 +34,8 @@ class _Planned:
     size: int
     channels: int = 3
     pad_id: int = 0
+    eos_id: int | None = 1
+    bos_id: int | None = None
     tokenizer: None = None
     config: Mapping[str, str] = field(default_factory=dict)
 
@@ -49,6 +53,39 @@ def parameters(recipe: Recipe, spec: ModelSpec) -> int:
     config, info = _config(recipe, spec)
     with torch.device("meta"):
         return count(module_of(config, info))
+
+
+def outline(recipe: Recipe, spec: ModelSpec) -> dict[str, int]:
+    """Return parameters, layers, hidden_size and vocab_size of a language model of a recipe; no weights are made.
+
+    Raises:
+        UnavailableError, ModelError, UnknownNameError: as for `parameters`.
+    """
+    config, info = _config(recipe, spec)
+    fields = family(info.family).fields
+    with torch.device("meta"):
+        total = count(module_of(config, info))
+    shape = {name: int(getattr(config, fields[name])) for name in ("layers", "hidden_size")}
+    return {"parameters": total, **shape, "vocab_size": int(config.vocab_size)}
+
+
+def experts(model: str) -> int:
+    """Return the experts a layer of a model has, by its configuration; 0: it is dense.
+
+    Args:
+        model: scratch:<preset>, a local folder, or a hub id that is on this machine.
+
+    Raises:
+        UnavailableError: the model is not on this machine.
+    """
+    if model.startswith(presets.PREFIX):
+        values: Mapping[str, Any] = presets.find(model).config
+    else:
+        from transformers import AutoConfig
+
+        folder = hub.folder(model)
+        values = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True).to_dict()
+    return max((int(values.get(name) or 0) for name in EXPERT_FIELDS), default=0)
 
 
 def _config(recipe: Recipe, spec: ModelSpec) -> tuple[Any, ModelInfo]:
@@ -87,6 +124,8 @@ def _reshaped(config: Any, spec: ModelSpec, one: Family, info: ModelInfo, *, alw
 
 
 def _info(recipe: Recipe, spec: ModelSpec, one: Family) -> ModelInfo:
+    if generates(one.task):
+        return info_of(spec, one, (), False)
     many = len(recipe.data.label_columns) > 1
     labels = recipe.data.label_columns if many else recipe.data.labels or UNKNOWN_LABELS
     return info_of(spec, one, labels, many)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lessen import plugins
 from lessen.errors import ModelError, UnknownNameError
+from lessen.info import Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,7 +20,7 @@ class Family(Protocol):
 
     name: str
     model_types: tuple[str, ...]  # `model_type` of the configurations it serves
-    task: Literal["text-classification", "image-classification"]
+    task: Task
     fields: Mapping[str, str]  # our setting (layers, hidden_size, intermediate_size, heads) -> configuration field
     dropouts: tuple[str, ...]  # configuration fields that ModelSpec.dropout sets
     pooler_argument: bool  # whether the bare model takes add_pooling_layer

@@ -18,11 +18,13 @@ from lessen.models.family import family
 from lessen.models.groups import settle_, slice_
 from lessen.models.heads import is_stock
 from lessen.models.shape import describe
+from lessen.models.ties import every, once, untie_
 
 if TYPE_CHECKING:
     from lessen.models import Model
 
 WEIGHTS = "model.safetensors"
+GENERATION = "generation_config.json"
 
 
 def save(
@@ -46,10 +48,13 @@ def save(
 
 
 def fill(model: Model, folder: Path) -> None:
-    """Write configuration, weights and processor into a folder."""
+    """Write configuration, generation settings, weights (tied ones once) and processor into a folder."""
     config: Any = copy.deepcopy(model.module.config)
     config.architectures = [type(model.module).__name__] if is_stock_folder(model) else None
     config.save_pretrained(folder)
+    settings: Any = getattr(model.module, "generation_config", None)
+    if settings is not None:
+        settings.save_pretrained(folder)
     save_file(_tensors(model), folder / WEIGHTS, metadata={"format": "pt"})
     model.processor.save(folder)
 
@@ -79,22 +84,35 @@ def open_model(artifact: Artifact, device: str = "cpu") -> Model:
         )
     try:
         config = AutoConfig.from_pretrained(artifact.path, trust_remote_code=False, local_files_only=True)
+        settings = _generation(artifact.path)
         tensors = load_file(artifact.path / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{artifact.path} cannot be read: {error}", "make the artifact again") from None
     with no_init_weights():
-        module = module_of(config, artifact.info)
+        module: Any = module_of(config, artifact.info)
+    if artifact.info.generates:
+        module.tie_weights()  # left out where weights are not initialised
     model = Model(module, artifact.processor, artifact.info, dict(artifact.manifest.facts.get("model", {})))
     _resize_(model, artifact)
+    untie_(module, tensors)
     for dtype in {t.dtype for t in tensors.values() if t.is_floating_point()}:
         module.to(dtype)
     try:
-        module.load_state_dict(tensors, strict=True)
+        module.load_state_dict(every(module, tensors), strict=True)
     except RuntimeError as error:
         raise ArtifactError(f"{artifact.path}: weights do not fit config.json: {error}", "make it again") from None
+    if settings is not None:
+        module.generation_config = settings
     module.eval()
     module.to(device)
     return model
+
+
+def _generation(folder: Path) -> Any:
+    from transformers import GenerationConfig
+
+    there = (folder / GENERATION).is_file()
+    return GenerationConfig.from_pretrained(folder, local_files_only=True) if there else None
 
 
 def _resize_(model: Model, artifact: Artifact) -> None:
@@ -113,4 +131,4 @@ def _resize_(model: Model, artifact: Artifact) -> None:
 
 
 def _tensors(model: Model) -> dict[str, Tensor]:
-    return {name: t.detach().cpu().contiguous().clone() for name, t in model.module.state_dict().items()}
+    return {name: t.detach().cpu().contiguous().clone() for name, t in once(model.module).items()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lessen.errors import ModelError
-from lessen.models.cut import Cut, Group
+from lessen.models.cut import Cut, Group, entries
 from lessen.models.family import family
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def slice_(module: nn.Module, group: Group, keep: Sequence[int]) -> None:
         if old is None:
             continue
         _matches(group, cut, old)
-        index = _entries(cut, kept).to(old.device)
+        index = _index(cut, kept, group).to(old.device)
         new = old.detach().index_select(cut.axis, index).contiguous()
         _replace_(module, owner, cut.leaf, old, new)
         _attributes_(owner)
@@ -83,7 +83,7 @@ def mask_(model: Model, group: Group, drop: Iterable[int]) -> None:
     with torch.no_grad():
         for cut in group.consumers:
             weight: Any = getattr(model.module.get_submodule(cut.module), cut.leaf)
-            weight.index_fill_(cut.axis, _entries(cut, dropped).to(weight.device), 0.0)
+            weight.index_fill_(cut.axis, _index(cut, dropped, group).to(weight.device), 0.0)
 
 
 def drop_layers_(model: Model, keep: Sequence[int]) -> None:
@@ -125,16 +125,15 @@ def _checked(group: Group, keep: Sequence[int]) -> list[int]:
 
 
 def _matches(group: Group, cut: Cut, old: Tensor) -> None:
-    if old.shape[cut.axis] != group.units * cut.width:
+    if old.shape[cut.axis] != cut.blocks * group.units * cut.width:
         raise ModelError(
             f"{group.name} was made for {group.units} units; {cut.module}.{cut.leaf} has {old.shape[cut.axis]} entries",
             "call groups() again after every cut",
         )
 
 
-def _entries(cut: Cut, units: Sequence[int]) -> Tensor:
-    index = torch.as_tensor(units, dtype=torch.long)
-    return (index[:, None] * cut.width + torch.arange(cut.width)).reshape(-1)
+def _index(cut: Cut, units: Sequence[int], group: Group) -> Tensor:
+    return torch.as_tensor(entries(cut, units, group.units), dtype=torch.long)
 
 
 def _replace_(module: nn.Module, owner: nn.Module, leaf: str, old: Tensor, new: Tensor) -> None:
@@ -149,9 +148,15 @@ def _replace_(module: nn.Module, owner: nn.Module, leaf: str, old: Tensor, new: 
 
 
 def _attributes_(part: nn.Module) -> None:
-    weight: Any = part.weight
+    from transformers.pytorch_utils import Conv1D
+
+    weight: Any = getattr(part, "weight", None)  # fused experts have none
     if isinstance(part, nn.Linear):
         part.out_features, part.in_features = weight.shape
+    elif isinstance(part, Conv1D):
+        part.nx, part.nf = weight.shape
+    elif isinstance(part, nn.Embedding):
+        part.num_embeddings, part.embedding_dim = weight.shape
     elif isinstance(part, nn.Conv2d):
         part.out_channels = weight.shape[0]
         if part.groups > 1:  # depthwise

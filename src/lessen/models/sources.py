@@ -13,12 +13,12 @@ from torch import nn
 
 from lessen.artifact import MANIFEST, Artifact
 from lessen.errors import ArtifactError, ModelError
-from lessen.info import ModelInfo
-from lessen.models import Model, hub, presets
-from lessen.models.build import check_fields, config_of, info_of, module_of, wanted_shape
+from lessen.info import ModelInfo, generates
+from lessen.models import Model, hub, language, presets
+from lessen.models.build import check_fields, config_of, info_of, module_of, stock_class, wanted_shape
 from lessen.models.family import Family, family, family_of
 from lessen.models.folders import open_model
-from lessen.models.heads import is_stock
+from lessen.models.heads import attention, is_stock
 from lessen.models.labels import flip_, last_linear, output_names, relabel_
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def scratch(
         processor = _new_processor(spec, splits, data_cfg, preset)
     with seeded(seed):
         module = module_of(config_of(preset.model_type, one.scratch(values, processor), info), info)
+    language.tokens_(module, processor)
     return Model(module.eval(), processor, info, {"source": spec.model, "weights": "random", "seed": seed})
 
 
@@ -97,10 +98,25 @@ def _new_processor(spec: ModelSpec, splits: Splits, data_cfg: Data, preset: pres
         return processors.train_text_processor(
             list(splits.train.inputs), vocab_size=spec.vocab_size, max_length=data_cfg.max_length
         )
+    if generates(preset.task):
+        return processors.train_bpe_processor(
+            [*splits.train.inputs, *_targets(splits, preset.task)],
+            vocab_size=spec.vocab_size,
+            max_length=data_cfg.max_length,
+        )
     size = data_cfg.image_size or preset.image_size or 224
     channels = int(spec.config.get("num_channels", 3))
     mean, std = (PIXEL_MEAN,) * channels, (PIXEL_STD,) * channels
     return processors.ImageProcessor(size=size, channels=channels, mean=mean, std=std)
+
+
+def _targets(splits: Splits, task: str) -> list[str]:
+    """Return what a seq2seq model shall answer: the targets, or the words that stand for the labels."""
+    if task != "seq2seq":
+        return []
+    if splits.labels:
+        return [str(splits.labels[int(i)]) for i in splits.train.labels]
+    return [str(target) for target in splits.train.labels]
 
 
 def _pretrained(spec: ModelSpec, folder: Path, splits: Splits, data_cfg: Data, task: str, seed: int) -> Model:
@@ -120,23 +136,24 @@ def _pretrained(spec: ModelSpec, folder: Path, splits: Splits, data_cfg: Data, t
     with seeded(seed):
         module, missing = _load(folder, config, one, spec)
         facts = {"source": spec.model, "weights": "pretrained", "new": missing}
-        if is_stock(info):
+        if info.generates:
+            pass
+        elif is_stock(info):
             facts |= relabel_(module, one.readers(module)[-1], have, info)
         else:
             module = _pooled(module, info)
             facts |= {"labels": "new head"}
         one.mend_(module)
-    return Model(module.eval(), _their_processor(folder, spec, data_cfg, task, words), info, facts)
+    processor = _their_processor(folder, spec, data_cfg, task, words)
+    language.tokens_(module, processor)
+    return Model(module.eval(), processor, info, facts)
 
 
 def _load(folder: Path, config: Any, one: Family, spec: ModelSpec) -> tuple[nn.Module, list[str]]:
-    """Load the stock class; only its head may be missing from the file."""
-    from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
-
-    stock = AutoModelForImageClassification if "image" in one.task else AutoModelForSequenceClassification
+    """Load the stock class; only a classifier's head may be missing from the file."""
     try:
         with _quiet():
-            module, report = stock.from_pretrained(
+            module, report = stock_class(one.task).from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,
@@ -144,11 +161,12 @@ def _load(folder: Path, config: Any, one: Family, spec: ModelSpec) -> tuple[nn.M
                 trust_remote_code=False,
                 local_files_only=True,
                 output_loading_info=True,
+                **attention(one),
             )
     except (OSError, RuntimeError, ValueError) as error:
         raise ModelError(f"{spec.model} cannot be loaded: {_line(error)}", "check the folder's config.json") from None
     missing = sorted(report["missing_keys"])
-    lost = [name for name in missing if not name.startswith(one.readers(module))]
+    lost = [name for name in missing if generates(one.task) or not name.startswith(one.readers(module))]
     if lost:
         raise ModelError(
             f"{spec.model} lacks {len(lost)} weights of its architecture, {lost[0]} among them",
@@ -198,6 +216,8 @@ def _artifact(spec: ModelSpec, folder: Path, splits: Splits, data_cfg: Data, tas
     fresh = info_of(spec.model_copy(update={"output": output}), one, splits.labels, splits.multi_label)
     keep = {k: getattr(model.info, k) for k in ("pooling", "head_width", "widths", "masks", "dropout")}
     info = fresh.model_copy(update=keep)
+    if info.generates:
+        return _said(model, info, spec, data_cfg)
     have = output_names(model.info) if _same_kind(model.info, info) else None
     with seeded(seed):
         if have is not None and info.one_logit and model.info.labels == info.labels[::-1]:
@@ -208,6 +228,12 @@ def _artifact(spec: ModelSpec, folder: Path, splits: Splits, data_cfg: Data, tas
         info = info.model_copy(update={"threshold": model.info.threshold})
     processor = _sized(model.processor, data_cfg)
     return Model(model.module.eval(), processor, info, {"source": spec.model, "weights": "artifact", **facts})
+
+
+def _said(model: Model, info: ModelInfo, spec: ModelSpec, data_cfg: Data) -> Model:
+    """Return a model of ours that generates: its answers are tokens, whatever the data's labels."""
+    facts = {"source": spec.model, "weights": "artifact"}
+    return Model(model.module.eval(), _sized(model.processor, data_cfg), info, facts)
 
 
 def _sized(processor: Any, data_cfg: Data) -> Processor:
@@ -233,18 +259,21 @@ def _same_kind(one: ModelInfo, other: ModelInfo) -> bool:
 
 def _their_processor(folder: Path, spec: ModelSpec, data_cfg: Data, task: str, words: int) -> Processor:
     from lessen import processors
+    from lessen.data.image_processor import IMAGES
 
     if task == "image-classification":
         try:
             return _sized(processors.load_processor(folder), data_cfg)
         except ArtifactError:
-            raise ModelError(f"{spec.model} has no {processors.IMAGES}", "add it: the size, mean and std") from None
+            raise ModelError(f"{spec.model} has no {IMAGES}", "add it: the size, mean and std") from None
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(f"{spec.model} has no tokenizer to be read: {_line(error)}", "add tokenizer.json") from None
+    if generates(task) and tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # GPT-2 has none; masks and losses go by lengths
     processor = processors.text_processor_from_hub(tokenizer, data_cfg.max_length)
     if processor.vocab_size > words:
         raise ModelError(

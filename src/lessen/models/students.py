@@ -61,6 +61,9 @@ def reshape(
         module = module_of(made, info)
     facts = {"source": info.source, "weights": "random", "seed": seed}
     model = Model(module.eval(), source.processor, info.model_copy(update={"widths": {}, "masks": {}}), facts)
+    settings = getattr(source.module, "generation_config", None)
+    if settings is not None:
+        model.module.generation_config = copy.deepcopy(settings)
     if not random:
         _initialise_(model, source, must=False)
     return model

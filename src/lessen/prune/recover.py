@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from lessen.data.batches import encode
+from lessen.data.rows import rows_of
 from lessen.finetune import supervised
 from lessen.train import Loss, fit
 
@@ -48,8 +48,8 @@ def recover(
         select_from: epoch before which no evaluation may become the best.
     """
     ctx = replace(ctx, seed=ctx.seed + 7919 * (round_number - 1))
-    train = encode(splits.train, model.processor, ctx.cache_dir, augment)
-    validation = encode(splits.validation, model.processor, ctx.cache_dir)
+    train = rows_of(splits, "train", model.processor, ctx.cache_dir, augment)
+    validation = rows_of(splits, "validation", model.processor, ctx.cache_dir)
     teaching: dict[str, Any] = {}
     extra: list[nn.Module] = []
     loss: Loss
@@ -60,7 +60,7 @@ def recover(
             source, model, distill_cfg, train_cfg, splits, train, ctx, augment=augment
         )
     else:
-        loss = supervised(model.info, train_cfg, splits)
+        loss = supervised(model, train_cfg, splits)
     done = fit(
         model, train, validation, loss, train_cfg, ctx,
         work_dir=work_dir, attachments=(*extra, *attachments), select_from=select_from, augment=augment,

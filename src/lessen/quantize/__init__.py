@@ -20,9 +20,11 @@ from lessen.artifact import Artifact
 from lessen.context import Context
 from lessen.errors import ArtifactError, GateError, RecipeError
 from lessen.export import card, kept, write_checked
+from lessen.info import generates
 from lessen.quantize import cpu
 from lessen.quantize.job import Converted, Job, Kind
 from lessen.quantize.judge import judge
+from lessen.runtimes.onnx import SAID
 
 if TYPE_CHECKING:
     from lessen.data import Splits
@@ -34,6 +36,15 @@ AUTO: dict[tuple[Kind, str], tuple[str, ...]] = {  # in the order in which they 
     ("transformer", "cuda"): ("bf16", "fp16"),
     ("cnn", "cuda"): ("bf16", "fp16"),
 }
+
+
+CLASSIFIERS_ONLY = {  # backends that do not serve models that generate, and why
+    "ort_static": "static INT8 is calibrated on whole inputs; a model that generates reads its own answers",
+    "qat": "quantization-aware training learns from a classifier's answers, not from tokens",
+}
+
+
+WEIGHTS = (".onnx", ".safetensors", ".bin")
 
 
 def candidates(backend: str, kind: Kind, device: str) -> tuple[str, ...]:
@@ -53,9 +64,16 @@ def refuse(kind: Kind, device: str, cfg: Quantize) -> str | None:
     return reason
 
 
+def refuse_task(task: str, backend: str) -> str | None:
+    """Return why a backend cannot serve a task's models, with what can; or None."""
+    if not generates(task) or backend not in CLASSIFIERS_ONLY:
+        return None
+    return f"{CLASSIFIERS_ONLY[backend]}; use ort_dynamic or weight_int8 for {task}"
+
+
 def kind_of(artifact: Artifact) -> Kind:
     """Return what a model is made of: in every family there is, transformers read texts and convolutions images."""
-    return "transformer" if artifact.info.task == "text-classification" else "cnn"
+    return "cnn" if artifact.info.task == "image-classification" else "transformer"
 
 
 def quantize(
@@ -80,12 +98,14 @@ def quantize(
     Raises:
         RecipeError: the backend cannot serve this model on this device; says which can.
         ArtifactError: the result is not smaller, or holds a scale that no data explains.
-        GateError: validation macro-F1 fell by more than `cfg.max_drop` with every candidate.
+        GateError: validation macro-F1 (token accuracy where the model generates) fell by more than `cfg.max_drop`
+            with every candidate.
     """
     kind = kind_of(source)
     tried: list[dict[str, Any]] = []
     for name in candidates(cfg.backend, kind, ctx.device):
-        reason = plugins.find("quantize.backends", name).refuse(kind, ctx.device, cfg)
+        reason = refuse_task(source.info.task, name)
+        reason = reason or plugins.find("quantize.backends", name).refuse(kind, ctx.device, cfg)
         if reason:
             raise RecipeError(f"quantize.backend {name}: {reason}", "see docs/quantize.md for what serves what")
         ctx.check()
@@ -111,8 +131,11 @@ def _one(job: Job, name: str, tried: list[dict[str, Any]], out: Path, key: str) 
     made = job.work / "made"
     made.mkdir()
     converted: Converted = plugins.find("quantize.backends", name).convert(job, made)
-    if (made / "model.onnx").is_file():
+    if converted.runtime == "onnx":
         job.source.processor.save(made)
+        for said in SAID if job.source.info.generates else ():
+            if (job.source.path / said).is_file():
+                shutil.copyfile(job.source.path / said, made / said)
     source, ctx = job.source, job.ctx
     manifest = source.manifest.model_copy(
         update={
@@ -135,9 +158,9 @@ def _one(job: Job, name: str, tried: list[dict[str, Any]], out: Path, key: str) 
 
     def check(artifact: Artifact) -> dict[str, Any]:
         found = judge(source, artifact, job.splits, ctx) | _sizes(job, artifact)
-        drop = found["f1_macro_drop"]
+        score, drop = _drop(found)
         if job.cfg.max_drop is not None and drop > job.cfg.max_drop:
-            why = f"validation macro-F1 fell by {drop:.4f}, allowed {job.cfg.max_drop:g}"
+            why = f"validation {score} fell by {drop:.4f}, allowed {job.cfg.max_drop:g}"
             raise _FellTooFarError({"backend": name, "why": why, **found})
         ctx.say(_told(name, found))
         return found
@@ -145,7 +168,19 @@ def _one(job: Job, name: str, tried: list[dict[str, Any]], out: Path, key: str) 
     return write_checked(out, manifest, lambda folder: _move(made, folder), check, finish=card.write)
 
 
+def _drop(found: dict[str, Any]) -> tuple[str, float]:
+    """Return the name of the score that max_drop is about, and by how much it fell."""
+    name = "token_accuracy" if "token_accuracy_drop" in found else "f1_macro"
+    return {"token_accuracy": "token accuracy", "f1_macro": "macro-F1"}[name], found[f"{name}_drop"]
+
+
 def _told(name: str, found: dict[str, Any]) -> str:
+    if "token_accuracy" in found:
+        return (
+            f"{name}: {found['source_bytes'] / found['bytes']:.2f} times smaller, agreement of next tokens "
+            f"{found['agreement']:.4f}, KL {found['kl_nats']:.2g} nats per token, validation token accuracy "
+            f"{found['token_accuracy_source']:.4f} -> {found['token_accuracy']:.4f}"
+        )
     return (
         f"{name}: {found['source_bytes'] / found['bytes']:.2f} times smaller, "
         f"agreement {found['agreement']:.4f}, KL {found['kl_nats']:.2g} nats, "
@@ -175,7 +210,7 @@ def _sizes(job: Job, artifact: Artifact) -> dict[str, int]:
 
 def weight_bytes(folder: Path) -> int:
     """Return the bytes of the files that hold weights."""
-    return sum(f.stat().st_size for f in folder.iterdir() if f.suffix in (".onnx", ".safetensors"))
+    return sum(f.stat().st_size for f in folder.iterdir() if f.suffix in WEIGHTS)
 
 
 def _move(made: Path, folder: Path) -> None:

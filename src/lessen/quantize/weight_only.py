@@ -19,7 +19,7 @@ Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ import numpy as np
 
 from lessen.export import graph
 from lessen.runtimes import need
+from lessen.runtimes.onnx import SHARED
 
 Array = np.ndarray[Any, Any]
 SESSION_CONFIG = {"session.disable_quant_qdq": "1"}  # fold DequantizeLinear of a constant into the constant
@@ -41,11 +42,11 @@ class Packed(NamedTuple):
     zero: Array | None
 
 
-def pack8(weight: Array) -> Packed:
-    """Quantize [outputs, inputs] symmetrically to INT8, one scale an output: q = round(w / s), s = max|w| / 127."""
-    scale = np.abs(weight).max(axis=1) / 127
+def pack8(weight: Array, limit: int = 127) -> Packed:
+    """Quantize [outputs, inputs] symmetrically to INT8, one scale an output: q = round(w / s), s = max|w| / limit."""
+    scale = np.abs(weight).max(axis=1) / limit
     scale = np.where(scale > 0, scale, 1).astype(np.float32)
-    return Packed(np.clip(np.rint(weight / scale[:, None]), -127, 127).astype(np.int8), scale, None)
+    return Packed(np.clip(np.rint(weight / scale[:, None]), -limit, limit).astype(np.int8), scale, None)
 
 
 def pack4(weight: Array, group: int) -> Packed:
@@ -67,30 +68,61 @@ def pack4(weight: Array, group: int) -> Packed:
 
 def convert(source: Path, target: Path, *, bits: int, group: int) -> dict[str, Any]:
     """Write an fp32 ONNX file again with its weights in `bits` (8 or 4) bits; return what was done."""
-    onnx = need("onnx", graph.PIP)
-    model = graph.read(source)
-    graph.tidy_(model)
-    if bits == 4:
-        model = onnx.version_converter.convert_version(model, 21)  # the first opset with 4 bits and groups
-        model.ir_version = max(model.ir_version, 10)
-    nodes: list[Any] = []
-    for tensor, rows_first in list(_weights(model)):
-        weight = onnx.numpy_helper.to_array(tensor)
-        nodes += _replace_(model.graph, tensor, weight, rows_first, bits, group)
-    ours = [*nodes, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(ours)
+    model = _packed(graph.read(source), bits, group, frozenset())
     graph.write(model, target)
+    return _facts(bits, group, model)
+
+
+def convert_all(source: Path, target: Path, names: Sequence[str], *, bits: int, group: int) -> dict[str, Any]:
+    """Write the fp32 files of a model that generates again; what several of them hold is stored once.
+
+    Tables that the graph looks up by what it computes (T5's position buckets) stay: they are small and all depends on
+    them.
+
+    Args:
+        source, target: folders.
+        names: of the files.
+    """
+    made = {}
+    for name in names:
+        model = graph.read(source / name)
+        given = {node.input[0] for node in graph.lookups(model)}
+        tables = {node.input[0] for node in model.graph.node if node.op_type == "Gather"}
+        made[name] = _packed(model, bits, group, frozenset(tables - given))
+    facts = _facts(bits, group, *made.values())
+    graph.write_together(made, target, SHARED)
+    return facts
+
+
+def _facts(bits: int, group: int, *models: Any) -> dict[str, Any]:
     return {
         "bits": {"weights": bits, "activations": 32},
         "group_size": group if bits == 4 else None,
         "session_config": SESSION_CONFIG,
-        "weights": graph.weights(model),
+        "weights": graph.weights(*models),
     }
 
 
-def _weights(model: Any) -> Iterator[tuple[Any, bool]]:
-    """Yield the weight tensors worth packing, and whether their first axis is the outputs."""
+def _packed(model: Any, bits: int, group: int, left: frozenset[str]) -> Any:
+    """Return a model with its weights packed, but for those whose names are in `left`."""
+    onnx = need("onnx", graph.PIP)
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    graph.tidy_(model)
+    if bits == 4:
+        model = onnx.version_converter.convert_version(model, 21)  # the first opset with 4 bits and groups
+        model.ir_version = max(model.ir_version, 10)
+        del model.metadata_props[:]
+        graph.say_(model, said)
+    nodes: list[Any] = []
+    for tensor, rows in list(_weights(model)):
+        if tensor.name not in left:
+            nodes += _replace_(model.graph, tensor, onnx.numpy_helper.to_array(tensor), rows, bits, group)
+    graph.prepend_(model, nodes)
+    return model
+
+
+def _weights(model: Any) -> Iterator[tuple[Any, int]]:
+    """Yield the weight tensors worth packing, and their outputs: so many rows; 0 where they are the last axis."""
     users: dict[str, Any] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -98,7 +130,9 @@ def _weights(model: Any) -> Iterator[tuple[Any, bool]]:
     for tensor in model.graph.initializer:
         size = int(np.prod(tensor.dims, dtype=np.int64))
         if tensor.data_type == 1 and len(tensor.dims) >= 2 and size >= FEWEST and tensor.name in users:
-            yield tensor, not _transposed(users[tensor.name])
+            user = users[tensor.name]
+            each = tensor.dims[:-1] if user.op_type == "GatherND" else tensor.dims[:1]  # experts: [experts, outputs, :]
+            yield tensor, 0 if _transposed(user) else int(np.prod(each, dtype=np.int64))
 
 
 def _transposed(node: Any) -> bool:
@@ -108,11 +142,12 @@ def _transposed(node: Any) -> bool:
     return bool(node.op_type == "MatMul")
 
 
-def _replace_(graph_: Any, tensor: Any, weight: Array, rows_first: bool, bits: int, group: int) -> list[Any]:
+def _replace_(graph_: Any, tensor: Any, weight: Array, rows: int, bits: int, group: int) -> list[Any]:
     """Replace a weight by its packed form, in place; return the nodes that unpack it under its old name."""
     onnx = need("onnx", graph.PIP)
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
-    flat = weight.reshape(weight.shape[0], -1) if rows_first else weight.T
+    rows_first = rows > 0
+    flat = weight.reshape(rows, -1) if rows_first else weight.T
     packed = pack8(flat) if bits == 8 else pack4(flat, group)
     name, many = tensor.name, weight.ndim > 2
     values, scale = _turned(packed.values, rows_first), _turned(packed.scale, rows_first)

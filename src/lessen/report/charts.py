@@ -9,7 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from lessen.info import generates
 from lessen.measure.metric import Metric
+from lessen.report.headline import LANGUAGE, headline
 from lessen.report.numbers import number, show, significant, tick
 from lessen.report.rows import Report, Row
 from lessen.report.svg import Canvas, Scale, place_labels, text_width
@@ -33,10 +35,11 @@ def figures(report: Report) -> list[Figure]:
     made = [
         tradeoff(report, "file_bytes", "Quality against size", "bytes of the files needed to run, logarithmic"),
         tradeoff(report, "latency_p50_ms", "Quality against latency", "median ms of one answer (batch 1), logarithmic"),
+        perplexities(report),
         waterfall(report),
         latencies(report),
         attribution(report),
-        *[curves(row) for row in report.rows if row.fits],
+        *[curves(row, "token" if generates(report.task) else "sample") for row in report.rows if row.fits],
         widths(report),
         zeros(report),
         *[confusion(row) for row in (report.teacher, report.final) if row is not None],
@@ -46,34 +49,63 @@ def figures(report: Report) -> list[Figure]:
 
 
 def tradeoff(report: Report, metric: str, title: str, axis: str) -> Figure | None:
-    """Draw macro-F1 with its 95 % interval over a cost; every row is a dot."""
-    rows = [r for r in report.rows if r.value(metric) and r.value("f1_macro") is not None]
+    """Draw the task's headline with its 95 % interval over a cost; every row is a dot."""
+    head = headline(report)
+    rows = [r for r in report.rows if r.value(metric) and r.value(head.metric) is not None]
     if metric == "file_bytes":  # an uncompressed export lies where its source lies
         rows = [r for r in rows if r.role in ("main", "control") or r is report.final]
     if len(rows) < 2:
         return None
     canvas = Canvas(560, 360, f"{title}: one dot a stage")
     costs = [r.value(metric) or 1.0 for r in rows]
-    spans = [r.metrics["f1_macro"].ci95 or (r.value("f1_macro"), r.value("f1_macro")) for r in rows]
+    spans = [r.metrics[head.metric].ci95 or (r.value(head.metric), r.value(head.metric)) for r in rows]
     low, high = min(float(s[0] or 0) for s in spans), max(float(s[1] or 0) for s in spans)
-    pad = max((high - low) * 0.15, 0.005)
+    shares = rows[0].metrics[head.metric].unit == "share"
+    pad = max((high - low) * 0.15, 0.005 if shares else 0.005 * high)
     x = Scale(min(costs) / 1.9, max(costs) * 1.9, 62, 544, log=True)
-    y = Scale(max(0, low - pad), min(1, high + pad), 306, 16)
+    y = Scale(max(0, low - pad), min(1, high + pad) if shares else high + pad, 306, 16)
     unit = rows[0].metrics[metric].unit
-    _axes(canvas, x, y, lambda v: tick(v, unit), lambda v: f"{v:.2f}" if high - low > 0.05 else f"{v:.3f}")
+    _axes(canvas, x, y, lambda v: tick(v, unit), _quality_tick(high - low, shares))
     canvas.text(303, 350, axis, "axis", anchor="middle")
-    canvas.text(14, 161, "macro-F1 on the test split", "axis", anchor="middle", turn=-90)
-    spots = [(x(c), y(r.value("f1_macro") or 0)) for c, r in zip(costs, rows, strict=True)]
+    canvas.text(14, 161, f"{head.title} on the test split", "axis", anchor="middle", turn=-90)
+    spots = [(x(c), y(r.value(head.metric) or 0)) for c, r in zip(costs, rows, strict=True)]
     path = [s for s, r in zip(spots, rows, strict=True) if r.role == "main"]
     canvas.path(path, "trail")
     for (px, py), row, span in zip(spots, rows, spans, strict=True):
         canvas.line(px, y(float(span[0] or 0)), px, y(float(span[1] or 0)), "whisker")
-        tip = f"{row.stage}: macro-F1 {show(row.metrics['f1_macro'], interval=True)}, {show(row.metrics[metric])}"
+        tip = f"{row.stage}: {head.title} {show(row.metrics[head.metric], interval=True)}, {show(row.metrics[metric])}"
         canvas.circle(px, py, 6, f"dot {COLOURS[row.role]}", tip=tip)
     names = [r.stage for r in rows]
     for (lx, ly, anchor), name in zip(place_labels(spots, names, (66, 14, 552, 304), 11.5), names, strict=True):
         canvas.text(lx, ly, name, "label halo", anchor=anchor)
-    return Figure(title, "Upper left is better. Bars are bootstrap 95 % intervals.", canvas.markup())
+    corner = "Lower" if head.lower_is_better else "Upper"
+    return Figure(title, f"{corner} left is better. Bars are bootstrap 95 % intervals.", canvas.markup())
+
+
+def _quality_tick(span: float, shares: bool) -> Callable[[float], str]:
+    if shares:
+        return lambda v: f"{v:.2f}" if span > 0.05 else f"{v:.3f}"
+    return lambda v: f"{v:,.0f}" if span > 5 else f"{v:.1f}" if span > 0.5 else f"{v:.2f}"
+
+
+def perplexities(report: Report) -> Figure | None:
+    """Draw the perplexity of each row with its 95 % interval, the simple model's first; lower is better."""
+    head = headline(report)
+    rows = [r for r in ([report.baseline] if report.baseline else []) + report.rows if r.value("perplexity")]
+    if head is not LANGUAGE or len(rows) < 2:
+        return None
+    bars = [
+        (r.stage, f"{r.runtime} {r.precision or ''}", r.value("perplexity") or 0.0,
+         _spanning(r.metrics["perplexity"]), "c3" if r is report.baseline else COLOURS[r.role], "")
+        for r in rows
+    ]  # fmt: skip
+    note = "exp of the mean NLL a token, on the test split; lower is better. The tick is the 95 % interval."
+    return _bars("Perplexity, stage by stage", note, bars, unit="perplexity")
+
+
+def _spanning(metric: Metric) -> Metric:
+    """Return a metric whose interval is drawn as a spread is."""
+    return metric.model_copy(update={"spread": metric.ci95})
 
 
 def waterfall(report: Report) -> Figure | None:
@@ -112,10 +144,15 @@ def latencies(report: Report) -> Figure | None:
     values = [r.value("latency_p50_ms") or 0.0 for r in rows]
     return _bars(
         "Latency, row by row",
-        f"Median of one answer at batch 1 on {rows[0].device}; the tick spans 10–90 % of rounds.",
+        f"Median of one answer{_answer(rows[0])} at batch 1 on {rows[0].device}; the tick spans 10–90 % of rounds.",
         [(f"{r.stage}", f"{r.runtime} {r.precision or ''}", v, r.metrics["latency_p50_ms"], COLOURS[r.role], "")
          for r, v in zip(rows, values, strict=True)],
     )  # fmt: skip
+
+
+def _answer(row: Row) -> str:
+    tokens = row.value("answer_tokens")
+    return f" of {tokens:.0f} tokens" if tokens else ""
 
 
 def attribution(report: Report) -> Figure | None:
@@ -132,7 +169,13 @@ def attribution(report: Report) -> Figure | None:
     return _bars("Where the speed comes from", note, bars, left=208)
 
 
-def _bars(title: str, note: str, bars: Sequence[tuple[str, str, float, Metric, str, str]], left: float = 148) -> Figure:
+def _bars(
+    title: str,
+    note: str,
+    bars: Sequence[tuple[str, str, float, Metric, str, str]],
+    left: float = 148,
+    unit: str = "ms",
+) -> Figure:
     canvas = Canvas(560, 46 + 44 * len(bars), title)
     widest = max(text_width(show(b[3]) + b[5], 12) for b in bars)
     ends = [max(b[2], b[3].spread[1] if b[3].spread else 0) for b in bars]
@@ -145,12 +188,16 @@ def _bars(title: str, note: str, bars: Sequence[tuple[str, str, float, Metric, s
         if metric.spread:
             canvas.line(x(metric.spread[0]), top + 13.5, x(metric.spread[1]), top + 13.5, "whisker strong")
         canvas.text(x(ends[i]) + 7, top + 18, show(metric) + more, "label")
-    _bottom_axis(canvas, x, 14 + 44 * len(bars), lambda v: tick(v, "ms"))
+    _bottom_axis(canvas, x, 14 + 44 * len(bars), lambda v: tick(v, unit))
     return Figure(title, note, canvas.markup())
 
 
-def curves(row: Row) -> Figure | None:
-    """Draw training and validation loss over the epochs of a stage."""
+def curves(row: Row, per: str = "sample") -> Figure | None:
+    """Draw training and validation loss over the epochs of a stage.
+
+    Args:
+        per: what a loss is the mean over: sample or token.
+    """
     entries: list[dict[str, Any]] = []
     shift = 0.0
     for fit in row.fits:  # the trainings after several cuts follow each other
@@ -170,7 +217,7 @@ def curves(row: Row) -> Figure | None:
     y = Scale(min(0, min(v for _, v in every)), top * 1.08 or 1, 246, 30)
     _axes(canvas, x, y, lambda v: f"{v:g}", lambda v: f"{v:g}")
     canvas.text(303, 290, "epoch", "axis", anchor="middle")
-    canvas.text(14, 138, "loss, nats a sample", "axis", anchor="middle", turn=-90)
+    canvas.text(14, 138, f"loss, nats a {per}", "axis", anchor="middle", turn=-90)
     at = 66.0
     for (name, line), css in zip(drawn.items(), ("c1", "c2"), strict=False):
         canvas.path([(x(e), y(v)) for e, v in line], f"curve {css}")

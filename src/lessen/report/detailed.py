@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from lessen.report.headline import headline
 from lessen.report.rows import Report, Row
 from lessen.report.tables import compression
-
-_QUALITY = {"accuracy": "accuracy", "precision": "precision_macro", "recall": "recall_macro", "f1_score": "f1_macro"}
 
 
 def detailed_metrics(report: Report) -> dict[str, Any]:
@@ -16,11 +15,11 @@ def detailed_metrics(report: Report) -> dict[str, Any]:
     Percentages are relative to the teacher, but `accuracy_drop_percent` is in percentage points; negative ones say
     that the value went the other way. Complexity is in FLOPs and bytes of weights, with the formula beside it.
     """
-    teacher, final = report.teacher, report.final
+    teacher, final, head = report.teacher, report.final, headline(report)
     if teacher is None or final is None:
         return {}
     return {
-        "effectiveness": {key: _pair(teacher, final, name, "drop_percent") for key, name in _QUALITY.items()},
+        "effectiveness": {key: _pair(teacher, final, name, "drop_percent") for key, name in head.scores.items()},
         "efficiency": {
             "latency_ms": _pair(teacher, final, "latency_p50_ms", "improvement_percent"),
             "ram_usage_mb": _pair(teacher, final, "peak_rss_bytes", "reduction_percent", 1e6),
@@ -32,7 +31,9 @@ def detailed_metrics(report: Report) -> dict[str, Any]:
             "compression_ratio": _told(
                 compression(report, final), "bytes of the teacher's files / of the final model's"
             ),
-            "accuracy_drop_percent": _told(_drop(teacher, final), "accuracy of teacher minus final model, in points"),
+            "accuracy_drop_percent": _told(
+                _drop(teacher, final, head.accuracy), "accuracy of teacher minus final model, in points"
+            ),
             "size_reduction_percent": _told(
                 _pair(teacher, final, "file_bytes", "change")["change"], "bytes of the files saved, of the teacher's"
             ),
@@ -54,8 +55,8 @@ def _pair(before: Row, after: Row, name: str, change: str, unit: float = 1) -> d
     }
 
 
-def _drop(before: Row, after: Row) -> float | None:
-    a, b = before.value("accuracy"), after.value("accuracy")
+def _drop(before: Row, after: Row, name: str) -> float | None:
+    a, b = before.value(name), after.value(name)
     return (a - b) * 100 if a is not None and b is not None else None
 
 

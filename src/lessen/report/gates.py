@@ -10,14 +10,14 @@ from xml.etree import ElementTree
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lessen.errors import RecipeError
-from lessen.report.numbers import number, title
+from lessen.report.numbers import lower_is_better, number, title
 from lessen.report.rows import Report, Row
 from lessen.report.tables import compression
 
 ALIASES = {
     "f1": "f1_macro", "acc": "accuracy", "precision": "precision_macro", "recall": "recall_macro",
     "size": "file_bytes", "latency": "latency_p50_ms", "memory": "peak_rss_bytes",
-    "agreement": "agreement_with_teacher",
+    "agreement": "agreement_with_teacher", "ppl": "perplexity", "rouge": "rouge_l",
 }  # fmt: skip
 
 
@@ -27,7 +27,10 @@ class Bounds(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     stage: str | None = Field(None, description="the stage to check; the final model when absent")
-    max_drop: dict[str, float] = Field(default_factory=dict, description="largest fall below the teacher, by metric")
+    max_drop: dict[str, float] = Field(
+        default_factory=dict,
+        description="largest fall below the teacher (rise, where lower is better)",
+    )
     min_speedup: float | None = Field(None, gt=0, description="least speed-up over the teacher, p50 at batch 1")
     min_compression: float | None = Field(None, gt=0, description="least ratio of file bytes, teacher / model")
     at_least: dict[str, float] = Field(default_factory=dict, description="least value, by metric")
@@ -111,10 +114,11 @@ def _drop(teacher: Row | None, row: Row | None, name: str, bound: float) -> Gate
     label = f"max_drop {name}"
     if before is None or after is None:
         return Gate(label, False, None, bound, f"{title(name)} is not known: {_why(row, name)}")
-    drop = before - after
+    lower = lower_is_better(name)
+    drop = after - before if lower else before - after
     unit = _unit(row, name)
     sign = "at most" if drop <= bound else "more than"
-    text = f"{title(name)} fell by {number(drop, unit)}, {sign} {number(bound, unit)}"
+    text = f"{title(name)} {'rose' if lower else 'fell'} by {number(drop, unit)}, {sign} {number(bound, unit)}"
     return Gate(label, drop <= bound, drop, bound, text)
 
 

@@ -9,20 +9,21 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lessen import __version__
-from lessen.report import charts
-from lessen.report.numbers import number, points, show, significant, title
+from lessen.info import generates
+from lessen.report import charts, headline
+from lessen.report.numbers import TITLES, number, points, show, significant, title
 from lessen.report.rows import Report, Row
 from lessen.report.tables import compression, speedup
 
-# columns of the result table: metric, or a ratio to the teacher
-COLUMNS = (
-    "f1_macro", "agreement_with_teacher", "parameters", "file_bytes", "smaller", "latency_p50_ms", "latency_p95_ms",
-    "faster", "throughput_per_s", "peak_rss_bytes",
-)  # fmt: skip
 _HEADS = {"smaller": "smaller", "faster": "faster", "agreement_with_teacher": "agree", "throughput_per_s": "answers"}
 DETAILS = (
     "accuracy", "f1_weighted", "precision_macro", "recall_macro", "roc_auc", "expected_calibration_error", "nll",
-    "file_bytes_compressed", "nonzero_parameters", "sparsity", "flops", "layers", "latency_p99_ms",
+    "bleu", "chrf", "rouge_l", "exact_match", "no_label_share", "generated_tokens", "perplexity", "nll_per_token",
+    "bits_per_byte", "token_accuracy", "tokens_scored", "token_agreement", "kl_to_teacher", "perplexity_ratio",
+    "retention",
+    "file_bytes_compressed", "nonzero_parameters", "active_parameters", "sparsity", "flops", "flops_per_token",
+    "layers", "answer_tokens", "first_token_p95_ms", "token_p95_ms", "tokens_per_s", "batch_first_token_ms",
+    "batch_token_ms", "batch_tokens_per_s", "latency_p99_ms",
     "batch_latency_p50_ms", "cpu_time_ms", "import_rss_bytes", "foreign_load",
 )  # fmt: skip
 _ICONS = {"helped": "✓", "made worse": "✗", "no detectable change": "=", "mixed": "±", "unknown": "?"}
@@ -37,12 +38,32 @@ def html(report: Report) -> str:
     environment.filters.update(
         show=show, pretty=_pretty, significant=significant, points=points, value=_value, words=_words
     )
+    shown = columns(report)
     return environment.get_template("page.html.j2").render(
-        r=report, version=__version__, tiles=tiles(report), columns=COLUMNS, heads={c: head(c) for c in COLUMNS},
-        details=[d for d in DETAILS if any(d in row.metrics for row in report.rows)], title=title, icons=_ICONS,
+        r=report, version=__version__, tiles=tiles(report), columns=shown, heads={c: head(c) for c in shown},
+        details=details(report, shown), title=title, icons=_ICONS, change=headline.change, interval=headline.interval,
+        examples=[row for row in report.rows if row.facts.get("examples")],
         cell=lambda row, name: cell(report, row, name), figures=charts.figures(report), rows=report.rows,
         classes=[row for row in report.rows if row.facts.get("per_class")], complexity=_complexity(report),
     )  # fmt: skip
+
+
+def columns(report: Report) -> tuple[str, ...]:
+    """Return the columns of the result table: metrics, or a ratio to the teacher."""
+    first = headline.headline(report).columns
+    times: tuple[str, ...] = ("latency_p50_ms", "latency_p95_ms", "faster", "throughput_per_s")
+    if generates(report.task):
+        times = ("latency_p50_ms", "faster", "first_token_ms", "token_ms", "tokens_per_s")
+    routed = [r for r in report.rows if r.value("active_parameters") != r.value("parameters")]
+    active = ("active_parameters",) if any(r.value("active_parameters") for r in routed) else ()
+    return (*first, "parameters", *active, "file_bytes", "smaller", *times, "peak_rss_bytes")
+
+
+def details(report: Report, shown: tuple[str, ...]) -> list[str]:
+    """Return the further metrics that some row has; those of held-out texts come last."""
+    there = {name: None for row in report.rows for name in row.metrics}
+    texts = [n for n in there if n not in TITLES and n.startswith(("perplexity_", "bits_per_byte_"))]
+    return [n for n in (*DETAILS, *texts) if n in there and n not in shown]
 
 
 def tiles(report: Report) -> list[dict[str, str]]:
@@ -51,21 +72,14 @@ def tiles(report: Report) -> list[dict[str, str]]:
     if final is None or teacher is None:
         return []
     if final is teacher:
-        names = ("f1_macro", "file_bytes", "latency_p50_ms", "peak_rss_bytes")
+        names = (headline.headline(report).metric, "file_bytes", "latency_p50_ms", "peak_rss_bytes")
         return [{"name": title(n), "value": show(teacher.metrics.get(n)), "note": "the teacher alone"} for n in names]
     out = [_ratio_tile("smaller on disk", compression(report, final), teacher, final, "file_bytes")]
     out.append(_ratio_tile("faster (p50, batch 1)", speedup(report, final), teacher, final, "latency_p50_ms"))
     found = report.comparison("teacher", final.stage)
     if found is not None:
-        low, high = (points(v).removesuffix(" points") for v in found.ci95)
-        note = f"95 % [{low}, {high}] points · {found.verdict}"
-        out.append(
-            {
-                "name": "macro-F1, in points",
-                "value": points(found.f1_macro_change).removesuffix(" points"),
-                "note": note,
-            }
-        )
+        name, value, ends = headline.tile(found)
+        out.append({"name": name, "value": value, "note": f"95 % {ends} · {found.verdict}"})
     memory = teacher.value("peak_rss_bytes"), final.value("peak_rss_bytes")
     ratio = memory[0] / memory[1] if memory[0] and memory[1] else None
     out.append(_ratio_tile("less peak memory", ratio, teacher, final, "peak_rss_bytes"))

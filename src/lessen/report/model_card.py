@@ -7,14 +7,23 @@ from typing import Any
 
 import yaml
 
+from lessen.info import generates
 from lessen.report.numbers import DASH, show, title
 from lessen.report.rows import Report, Row
 
 _SHOWN = (
-    "accuracy", "f1_macro", "f1_weighted", "agreement_with_teacher", "expected_calibration_error", "parameters",
-    "nonzero_parameters", "file_bytes", "file_bytes_compressed", "flops", "latency_p50_ms", "latency_p95_ms",
-    "throughput_per_s", "peak_rss_bytes",
+    "accuracy", "f1_macro", "f1_weighted", "bleu", "chrf", "rouge_l", "exact_match", "perplexity", "nll_per_token",
+    "bits_per_byte", "token_accuracy", "agreement_with_teacher", "kl_to_teacher", "expected_calibration_error",
+    "parameters", "active_parameters", "nonzero_parameters", "file_bytes", "file_bytes_compressed", "flops",
+    "latency_p50_ms", "latency_p95_ms", "first_token_ms", "token_ms", "tokens_per_s", "throughput_per_s",
+    "peak_rss_bytes",
 )  # fmt: skip
+# the hub's names of metrics and tasks
+_SCORES = (
+    ("accuracy", "accuracy"), ("f1", "f1_macro"), ("bleu", "bleu"), ("chrf", "chrf"), ("rougeL", "rouge_l"),
+    ("perplexity", "perplexity"),
+)  # fmt: skip
+_TASKS = {"seq2seq": "text2text-generation", "causal-lm": "text-generation"}
 
 
 def card(report: Report, stage: str | None = None) -> str:
@@ -29,12 +38,12 @@ def _front(report: Report, row: Row) -> str:
     source = report.recipe.get("teacher", {}).get("model")
     scores = [
         {"type": kind, "value": round(value, 6), "name": title(name)}
-        for kind, name in (("accuracy", "accuracy"), ("f1", "f1_macro"))
+        for kind, name in _SCORES
         if (value := row.value(name)) is not None
     ]
     data: dict[str, Any] = {
         "library_name": "lessen",
-        "pipeline_tag": report.task,
+        "pipeline_tag": _TASKS.get(report.task, report.task),
         "tags": ["lessen", "model-compression", *[r.stage for r in report.main if r.stage != "teacher"]],
     }
     if isinstance(source, str) and not source.startswith(("scratch:", "/", ".")):
@@ -45,7 +54,7 @@ def _front(report: Report, row: Row) -> str:
                 "name": report.name,
                 "results": [
                     {
-                        "task": {"type": report.task},
+                        "task": {"type": _TASKS.get(report.task, report.task)},
                         "dataset": {"name": str(report.data.get("source", "data")), "type": "other", "split": "test"},
                         "metrics": scores,
                     }
@@ -76,9 +85,11 @@ def _body(report: Report, row: Row) -> list[str]:
     ]
     lines += [f"- {_text(v.text)}" for v in report.verdicts] or ["Nothing yet."]
     labels = ", ".join(_text(x) for x in row.facts.get("labels", []))
-    lines += ["", "## Data", "", f"Labels: {labels or 'not recorded'}.", "", "```json", _json(report.data), "```", ""]
+    named = [] if generates(report.task) and not labels else [f"Labels: {labels or 'not recorded'}.", ""]
+    lines += ["", "## Data", "", *named, "```json", _json(report.data), "```", ""]
     lines += ["## Use", "", "```python", "import lessen", "", f"model = lessen.load({row.artifact!r})"]
-    return [*lines, "print(model.predict([...]))", "```"]
+    asks = "model.generate([...], max_new_tokens=64)" if generates(report.task) else "model.predict([...])"
+    return [*lines, f"print({asks})", "```"]
 
 
 def _where(report: Report, row: Row) -> str:

@@ -17,7 +17,32 @@ TITLES: dict[str, tuple[str, int]] = {
     "agreement_with_teacher": ("agreement with teacher", 1),
     "expected_calibration_error": ("calibration error", -1),
     "nll": ("NLL", -1),
-    "retention": ("retained macro-F1", 1),
+    "retention": ("retained quality", 1),
+    "perplexity": ("perplexity", -1),
+    "perplexity_ratio": ("perplexity, of the teacher's", -1),
+    "nll_per_token": ("NLL a token", -1),
+    "bits_per_byte": ("bits a byte", -1),
+    "token_accuracy": ("token accuracy", 1),
+    "token_agreement": ("token agreement", 1),
+    "kl_to_teacher": ("KL to teacher, a token", -1),
+    "bleu": ("BLEU", 1),
+    "chrf": ("chrF", 1),
+    "rouge_l": ("ROUGE-L", 1),
+    "exact_match": ("exact matches", 1),
+    "no_label_share": ("generated, no label", -1),
+    "generated_tokens": ("tokens a generated text", 0),
+    "tokens_scored": ("tokens scored", 0),
+    "answer_tokens": ("tokens of a timed answer", 0),
+    "first_token_ms": ("first token", -1),
+    "first_token_p95_ms": ("first token p95", -1),
+    "token_ms": ("next token", -1),
+    "token_p95_ms": ("next token p95", -1),
+    "tokens_per_s": ("tokens/s", 1),
+    "batch_first_token_ms": ("first token, batch", -1),
+    "batch_token_ms": ("next token, batch", -1),
+    "batch_tokens_per_s": ("tokens/s, batch", 1),
+    "active_parameters": ("active parameters", -1),
+    "flops_per_token": ("FLOPs a token", -1),
     "parameters": ("parameters", -1),
     "nonzero_parameters": ("non-zero parameters", -1),
     "sparsity": ("zeros", 0),
@@ -40,9 +65,26 @@ TITLES: dict[str, tuple[str, int]] = {
 }
 
 
+# metrics of held-out texts: perplexity_wikitext
+_OF_TEXTS = ("nll_per_token", "perplexity", "bits_per_byte", "token_accuracy", "tokens_scored")
+
+
 def title(name: str) -> str:
     """Return a metric's name for people."""
-    return TITLES.get(name, (name.replace("_", " "), 0))[0]
+    if name in TITLES:
+        return TITLES[name][0]
+    stem, text = _of_text(name)
+    return f"{TITLES[stem][0]}, {text}" if stem else name.replace("_", " ")
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether less of a metric is better."""
+    return TITLES.get(name, TITLES.get(_of_text(name)[0], ("", 0)))[1] < 0
+
+
+def _of_text(name: str) -> tuple[str, str]:
+    stem = next((s for s in _OF_TEXTS if name.startswith(f"{s}_")), "")
+    return stem, name.removeprefix(f"{stem}_")
 
 
 def show(metric: Metric | None, *, interval: bool = False) -> str:
@@ -67,8 +109,12 @@ def number(value: float, unit: str, *, bare: bool = False) -> str:
         return f"{value:,.0f}" if small else scaled(value, (("G", 1e9), ("M", 1e6), ("k", 1e3)))
     if unit == "ratio":
         return f"{significant(value)}×"
-    if unit in ("share", "nats"):
-        return f"{value:.4f}" + ("" if bare or unit == "share" else " nats")
+    if unit == "points":
+        return f"{value:.2f}"
+    if unit == "perplexity":
+        return f"{value:.2f}" if abs(value) < 1000 else f"{value:,.0f}"
+    if unit in ("share", "nats", "bits"):  # titles say of what: bits a byte
+        return f"{value:.4f}" + (" nats" if unit == "nats" and not bare else "")
     suffix = {"per_s": "/s", "ms": "ms", "s": "s"}.get(unit, unit)
     return f"{significant(value)}" + ("" if bare else f"{'' if suffix == '/s' else ' '}{suffix}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lessen.report.headline import headline
 from lessen.report.rows import Report
 from lessen.report.tables import compression
 
@@ -20,20 +21,26 @@ def compare(reports: list[Report]) -> dict[str, Any]:
     Returns:
         columns: names; rows: one mapping a run; remarks: lines.
     """
+    more = tuple(
+        dict.fromkeys(headline(report).metric for report in reports if headline(report).metric not in _METRICS)
+    )
+    first, rest = COLUMNS[:4], COLUMNS[4:]
     return {
-        "columns": list(COLUMNS),
-        "rows": [_entry(report) for report in reports],
+        "columns": [*first, *(f"teacher_{name}" for name in more), *more, *rest],
+        "rows": [_entry(report, more) for report in reports],
         "remarks": [f"{r.run_id}: {text}" for r in reports[1:] for text in differences(r, reports[0])],
     }
 
 
-def _entry(report: Report) -> dict[str, Any]:
+def _entry(report: Report, more: tuple[str, ...]) -> dict[str, Any]:
     final, teacher = report.final, report.teacher
     return {
         "run_id": report.run_id,
         "pipeline": report.pipeline,
         "complete": report.complete,
         "final_stage": final.stage if final else None,
+        **{f"teacher_{name}": teacher.value(name) if teacher else None for name in more},
+        **{name: final.value(name) if final else None for name in more},
         "teacher_f1_macro": teacher.value("f1_macro") if teacher else None,
         **{name: final.value(name) if final else None for name in _METRICS},
         "smaller": compression(report, final) if final else None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from lessen.measure.metric import Metric, missing
+from lessen.report.headline import CLASSES, Headline, headline
 from lessen.report.rows import Report, Row
 
 TITLES = {
@@ -22,12 +23,12 @@ TITLES = {
 
 def sections(report: Report) -> dict[str, Any]:
     """Return the six sections; empty where nothing has been measured yet."""
-    final, teacher = report.final, report.teacher
+    final, teacher, head = report.final, report.teacher, headline(report)
     if final is None or teacher is None:
         return {}
     return {
-        "model_performance": _performance(final),
-        "teacher_vs_student": _versus(teacher, final),
+        "model_performance": _performance(final, head),
+        "teacher_vs_student": _versus(teacher, final, head),
         "knowledge_distillation_analysis": _distillation(report),
         "pruning_analysis": _pruning(report),
         "efficiency_improvements": _efficiency(teacher, final),
@@ -35,22 +36,30 @@ def sections(report: Report) -> dict[str, Any]:
     }
 
 
-def _performance(row: Row) -> dict[str, Any]:
-    names = {
-        "accuracy": "accuracy", "precision": "precision_macro", "recall": "recall_macro", "f1_score": "f1_macro",
+def _performance(row: Row, head: Headline) -> dict[str, Any]:
+    names = head.scores | {
         "size_mb": "file_bytes", "latency_ms": "latency_p50_ms", "num_params": "parameters", "flops": "flops",
     }  # fmt: skip
     metrics = {key: number(row, name, mega=key == "size_mb") for key, name in names.items()}
-    text = (
-        f"The final model ({row.stage}, {row.runtime}) on the test split; precision, recall and F1 are macro averages."
-    )
+    more = "; precision, recall and F1 are macro averages" if head is CLASSES else ""
+    text = f"The final model ({row.stage}, {row.runtime}) on the test split{more}."
     return {"title": TITLES["model_performance"], "description": text, "metrics": metrics}
 
 
-def _versus(teacher: Row, student: Row) -> dict[str, Any]:
-    names = {
-        "accuracy": ("accuracy", "share of test samples decided rightly"),
-        "f1_score": ("f1_macro", "mean over classes of the harmonic mean of precision and recall"),
+_SCORES = {
+    "accuracy": "share of test samples decided rightly",
+    "f1_macro": "mean over classes of the harmonic mean of precision and recall",
+    "token_accuracy": "share of tokens that the model finds likeliest, the true ones before given",
+    "perplexity": "exp of the mean negative log-likelihood a token; lower is better",
+    "bits_per_byte": "negative log-likelihood by bytes of text, for any tokenizer; lower is better",
+    "bleu": "overlap of words with the reference, 0 to 100",
+    "chrf": "overlap of characters with the reference, 0 to 100",
+    "rouge_l": "F1 of the longest common subsequence of words",
+}
+
+
+def _versus(teacher: Row, student: Row, head: Headline) -> dict[str, Any]:
+    names = {key: (name, _SCORES[name]) for key, name in head.scores.items() if name in _SCORES} | {
         "model_size": ("file_bytes", "bytes of the files needed to run"),
         "inference_speed": ("latency_p50_ms", "median time of one answer at batch 1"),
         "computational_complexity": ("flops", "floating-point operations of one answer, a multiply-add is two"),
@@ -137,7 +146,7 @@ def _pruning(report: Report) -> dict[str, Any]:
             "parameter_reduction": _reduction(source, row, "parameters"),
             "memory_savings": _reduction(source, row, "file_bytes"),
             "speed_improvement": _ratio(source, row, "latency_p50_ms"),
-            "accuracy_tradeoff": _difference(source, row, "accuracy"),
+            "accuracy_tradeoff": _difference(source, row, headline(report).accuracy),
         },
         "educational_insight": " ".join(verdict),
     }
@@ -251,4 +260,4 @@ def _change(report: Report, reference: str, candidate: str) -> dict[str, Any]:
     found = report.comparison(reference, candidate)
     if found is None:
         return {"value": None, "unit": "share", "reason": "no student was trained without the teacher"}
-    return {"value": found.f1_macro_change, "unit": "share", "ci95": list(found.ci95)}
+    return {"value": found.change, "unit": found.unit, "ci95": list(found.ci95)}

@@ -3,7 +3,8 @@
 `size_mb` is bytes of the files / 10^6 (it counted 2^20 and left INT8 weights out), `latency_ms` the median at batch 1,
 `throughput` per second at the larger batch, `compression` and `speedup` are to the teacher, `precision` and `recall`
 macro averages, `priority_f1` the F1 of the positive label (several labels: macro-F1). `train_*` are scored on the first
-samples of the training split; `hate` is the second label of a binary task, `non` the first.
+samples of the training split; `hate` is the second label of a binary task, `non` the first. Scores of texts and tokens
+follow, where a model has them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from lessen.context import write_atomic
 from lessen.report.rows import Report, Row
 
 STAGES = {"teacher": "baseline", "distill": "after_kd", "prune": "after_pruning", "quantize": "after_quantization"}
+TEXT_SCORES = (
+    "perplexity", "nll_per_token", "bits_per_byte", "token_accuracy", "bleu", "chrf", "rouge_l", "exact_match",
+    "kl_to_teacher", "first_token_ms", "token_ms", "tokens_per_s", "active_parameters",
+)  # fmt: skip
 Cell = str | float | int | None
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -65,6 +70,7 @@ def line(report: Report, row: Row) -> dict[str, Cell]:
     }
     for name, value in _per_label(report, row, "f1").items():
         out[f"f1_{name}"] = value
+    out |= _texts(row)
     for flag, value in report.recipe.get("legacy", {}).items():
         if isinstance(value, str | int | float | bool):
             out[f"arg_{flag}"] = value
@@ -96,6 +102,7 @@ def record(report: Report, row: Row) -> dict[str, Any]:
         "size_compression_ratio": compression(report, row),
         "speedup_ratio": speedup(report, row),
         "priority_weighted_f1": _priority(row),
+        **_texts(row),
         **_fit(row),
         **_train(row),
         "config": report.recipe,
@@ -130,6 +137,11 @@ def speedup(report: Report, row: Row) -> float | None:
     if teacher is None or teacher.device != row.device or teacher.value("latency_p50_ms") is None:
         return None
     return row.value("speedup")
+
+
+def _texts(row: Row) -> dict[str, float | None]:
+    """Return the scores that only models of sequences have."""
+    return {name: row.value(name) for name in TEXT_SCORES if name in row.metrics}
 
 
 def _priority(row: Row) -> float | None:

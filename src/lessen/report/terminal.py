@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lessen.report.numbers import DASH, number, show
+from lessen.info import generates
+from lessen.report.headline import headline
+from lessen.report.numbers import DASH, number, show, title
 from lessen.report.rows import Report, Row
 from lessen.report.tables import compression, speedup
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_COLUMNS = ("macro-F1", "agree", "params", "files", "smaller", "latency p50", "faster", "peak memory")
+_HEADS = {"agreement_with_teacher": "agree", "parameters": "params", "peak_rss_bytes": "peak memory"}
+
+
+def columns(report: Report) -> tuple[str, ...]:
+    """Return the metrics of a line: the task's own, then size and speed; tokens where the model generates."""
+    tokens = ("token_ms",) if generates(report.task) else ()
+    return (
+        headline(report).metric, "agreement_with_teacher", "parameters", "file_bytes", "smaller", "latency_p50_ms",
+        "faster", *tokens, "peak_rss_bytes",
+    )  # fmt: skip
 
 
 def table(report: Report) -> Table:
@@ -23,11 +34,11 @@ def table(report: Report) -> Table:
     )
     out.add_column("stage")
     out.add_column("runtime")
-    for name in _COLUMNS:
-        out.add_column(name, justify="right", no_wrap=True)
+    for name in columns(report):
+        out.add_column(_HEADS.get(name) or title(name), justify="right", no_wrap=True)
     if report.baseline is not None:
-        cells = [show(report.baseline.metrics.get("f1_macro")), *[DASH] * (len(_COLUMNS) - 1)]
-        out.add_row("baseline", "scikit-learn", *cells, style="dim")
+        cells = [show(report.baseline.metrics.get(name)) for name in columns(report)]
+        out.add_row("baseline", report.baseline.runtime, *cells, style="dim")
     final = report.final
     for row in report.rows:
         out.add_row(*cells_of(report, row), style="bold" if row is final else "dim" if row.role != "main" else "")
@@ -36,21 +47,17 @@ def table(report: Report) -> Table:
 
 def cells_of(report: Report, row: Row) -> list[str]:
     """Return the texts of one line."""
-    smaller, faster = compression(report, row), speedup(report, row)
-    ratios = [DASH if r is None else number(r, "ratio") for r in (smaller, faster)]
-    shown = {name: show(row.metrics.get(name)) for name in ("f1_macro", "agreement_with_teacher", "parameters",
-             "file_bytes", "latency_p50_ms", "peak_rss_bytes")}  # fmt: skip
-    return [
-        row.stage, f"{row.runtime} {row.precision or ''}".strip(), shown["f1_macro"], shown["agreement_with_teacher"],
-        shown["parameters"], shown["file_bytes"], ratios[0], shown["latency_p50_ms"], ratios[1],
-        shown["peak_rss_bytes"],
-    ]  # fmt: skip
+    ratios = {"smaller": compression(report, row), "faster": speedup(report, row)}
+    shown = {name: DASH if r is None else number(r, "ratio") for name, r in ratios.items()}
+    cells = [shown[name] if name in shown else show(row.metrics.get(name)) for name in columns(report)]
+    return [row.stage, f"{row.runtime} {row.precision or ''}".strip(), *cells]
 
 
 def caption(report: Report) -> str:
     """Return what the numbers were taken on, and the result in words."""
     env, test = report.environment, report.data.get("test")
-    size = test if isinstance(test, int) else (report.teacher.metrics["f1_macro"].n if report.teacher else None)
+    first = report.teacher.metrics.get(headline(report).metric) if report.teacher else None
+    size = test if isinstance(test, int) else first.n if first else None
     threads = env.get("threads", "?")
     counted = f"{threads} thread{'' if threads == 1 else 's'}"
     where = f"{env.get('device', 'cpu')}, {env.get('cpu', 'unknown processor')}, {counted}, batch 1"

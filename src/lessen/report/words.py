@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lessen.measure.metric import Comparison
-from lessen.report.numbers import number, points, significant
+from lessen.report.headline import change, headline, interval
+from lessen.report.numbers import number, significant
 from lessen.report.rows import Report, Row, Verdict
 
 NAMES = {
@@ -26,17 +27,18 @@ def verdicts(report: Report) -> list[Verdict]:
 
 
 def _teacher(report: Report) -> list[Verdict]:
-    teacher, simple = report.teacher, report.baseline
-    if teacher is None or simple is None or teacher.value("f1_macro") is None or simple.value("f1_macro") is None:
+    teacher, simple, head = report.teacher, report.baseline, headline(report)
+    ours, theirs = (row.value(head.metric) if row else None for row in (teacher, simple))
+    if simple is None or ours is None or theirs is None:
         return []
-    ours, theirs = teacher.value("f1_macro") or 0.0, simple.value("f1_macro") or 0.0
-    interval = simple.metrics["f1_macro"].ci95 or (theirs, theirs)
-    text = (
-        f"The teacher's macro-F1 is {ours:.4f}; a simple baseline ({simple.facts.get('method', '')}) has {theirs:.4f}."
-    )
-    if ours < interval[0]:
+    metric = simple.metrics[head.metric]
+    low, high = metric.ci95 or (theirs, theirs)
+    shown = [number(v, metric.unit) for v in (ours, theirs)]
+    method = simple.facts.get("method", "")
+    text = f"The teacher's {head.title} is {shown[0]}; a simple baseline ({method}) has {shown[1]}."
+    if ours > high if head.lower_is_better else ours < low:
         return [_v("teacher", "quality", "made worse", text + " The teacher is worse than the simple model.")]
-    if ours <= interval[1]:
+    if low <= ours <= high:
         return [_v("teacher", "quality", "no detectable change", text + " That is no detectable gain.")]
     return [_v("teacher", "quality", "helped", text)]
 
@@ -50,16 +52,16 @@ def _quality(report: Report, source: Row, row: Row) -> Verdict:
 
 
 def _change(found: Comparison) -> str:
-    low, high = (points(v).removesuffix(" points") for v in found.ci95)
-    detail = (
-        f"{points(found.f1_macro_change)} macro-F1 against {found.reference} [{low}, {high}], n\u00a0=\u00a0{found.n}"
-    )
-    p = f"McNemar p\u00a0=\u00a0{found.mcnemar_p:.2g}"
+    detail = f"{change(found)} against {found.reference} {interval(found)}, n\u00a0=\u00a0{found.n}{_mcnemar(found)}"
     if found.verdict == "better":
-        return f"raised quality: {detail}, {p}."
+        return f"raised quality: {detail}."
     if found.verdict == "worse":
-        return f"lowered quality: {detail}, {p}."
-    return f"made no detectable change to quality: {detail}, {p}."
+        return f"lowered quality: {detail}."
+    return f"made no detectable change to quality: {detail}."
+
+
+def _mcnemar(found: Comparison) -> str:
+    return "" if found.mcnemar_p is None else f", McNemar p\u00a0=\u00a0{found.mcnemar_p:.2g}"
 
 
 def _outcome(found: Comparison) -> str:
@@ -167,8 +169,7 @@ def _pruned(report: Report) -> Verdict | None:
 
 
 def _held(found: Comparison, what: str, against: str) -> str:
-    low, high = (points(v).removesuffix(" points") for v in found.ci95)
-    detail = f"{points(found.f1_macro_change)} macro-F1 [{low}, {high}], McNemar p\u00a0=\u00a0{found.mcnemar_p:.2g}"
+    detail = f"{change(found)} {interval(found)}{_mcnemar(found)}"
     if found.verdict == "better":
         return f"{what} beat {against}: {detail}."
     if found.verdict == "worse":
@@ -192,7 +193,7 @@ def _result(report: Report) -> Verdict | None:
         signs.append(ratio > 1)
     found = report.comparison("teacher", final.stage)
     if found is not None:
-        parts.append(f"{points(found.f1_macro_change)} macro-F1 ({found.verdict})")
+        parts.append(f"{change(found)} ({found.verdict})")
         signs.append(found.verdict != "worse")
     if not parts:
         return None

@@ -11,7 +11,7 @@ from typing import Any
 from lessen import recipe
 from lessen.data.columns import Grid, headed, to_table
 from lessen.data.files import existing, read_text
-from lessen.data.table import Table
+from lessen.data.table import Table, kind_of
 from lessen.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
@@ -36,8 +36,8 @@ def read(cfg: recipe.Data, task: str) -> Table:
         names, body = tuple(str(cell).strip() for cell in rows[0]), rows[1:]
     else:
         names, body = tuple(map(str, range(len(rows[0])))), rows
-        source = "text_column" if task.startswith("text") else "image_column"
-        cfg = cfg.model_copy(update={source: str(positions[0]), "label_column": str(positions[1])})
+        other = "target_column" if cfg.target_column is not None else "label_column"
+        cfg = cfg.model_copy(update={f"{kind_of(task)}_column": str(positions[0]), other: str(positions[1])})
     facts = {"encoding": cfg.encoding, "separator": separator, "header": positions is None, "quoting": quoted}
     grid = Grid(names, lambda at: [row[at] for row in body], str(path), facts=facts)
     return to_table(grid, cfg, task)

@@ -12,7 +12,7 @@ import importlib.util
 from pathlib import Path
 
 from lessen import recipe
-from lessen.data.docstring_text import mask, source_files, texts_of
+from lessen.data.docstring_text import documents_of, mask, source_files, texts_of
 from lessen.data.table import Table, holds
 from lessen.errors import DataError
 
@@ -44,16 +44,19 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
 
 def read(cfg: recipe.Data, task: str) -> Table:
-    """Return docstrings labelled with their library.
+    """Return docstrings labelled with their library; causal-lm: docstrings whole, nothing masked.
 
     Args:
-        cfg: `labels` names other installed packages, `limit` the most texts of each (1,400).
+        cfg: `labels` names other installed packages, `limit` the most texts of each (1,400); causal-lm: of all
+            together.
 
     Raises:
         DataError: a package is not installed, or has no docstrings.
     """
     holds("text", task, "docstrings")
     libraries = cfg.labels or LIBRARIES
+    if task == "causal-lm":
+        return _documents(libraries, cfg.limit or PER_LIBRARY * len(libraries))
     limit = cfg.limit or PER_LIBRARY
     masked = mask(name for library in libraries for name in ALIASES.get(library, (library,)))
     found: dict[str, dict[str, str]] = {}
@@ -73,6 +76,26 @@ def read(cfg: recipe.Data, task: str) -> Table:
         labels=[library for _, library in rows],
         places=[f"docstring {i + 1} of {library}" for i, (_, library) in enumerate(rows)],
         facts={"path": "installed packages", "versions": {library: _version(library) for library in libraries}},
+    )
+
+
+def _documents(libraries: tuple[str, ...], limit: int) -> Table:
+    """Return the same number of documents of each library, as far as there are so many."""
+    texts: dict[str, str] = {}
+    for left, library in zip(range(len(libraries), 0, -1), libraries, strict=True):
+        folder = _folder(library)
+        share = -(-(limit - len(texts)) // left)
+        for text in documents_of(folder, source_files(folder), share):
+            texts.setdefault(text, library)
+    if not texts:
+        raise DataError(f"packages {', '.join(libraries)} have no docstrings", "choose other data.labels")
+    return Table(
+        kind="text",
+        inputs=list(texts),
+        labels=[""] * len(texts),
+        places=[f"docstring {i + 1}, of {library}" for i, library in enumerate(texts.values())],
+        facts={"path": "installed packages", "versions": {library: _version(library) for library in libraries}},
+        form="documents",
     )
 
 

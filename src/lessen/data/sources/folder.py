@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lessen import plugins, recipe
@@ -38,8 +39,7 @@ def read(cfg: recipe.Data, task: str) -> Table:
     ]
     table = join(tables)
     facts = {**table.facts, "path": str(root), "files": [file.name for _, file in wanted]}
-    parts = table.parts if len(files) > 1 else None
-    return Table(table.kind, table.inputs, table.labels, table.places, parts, table.classes, table.multi_label, facts)
+    return replace(table, parts=table.parts if len(files) > 1 else None, facts=facts)
 
 
 def data_files(root: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,8 +43,7 @@ def read(cfg: recipe.Data, task: str) -> Table:
     table = join(tables)
     left_out = {name: len(splits[name]) for name, part in parts.items() if part is None}
     facts = {**table.facts, "path": cfg.path, "config": cfg.hub_config, "splits_left_out": left_out}
-    own = table.parts if len(tables) > 1 else None
-    return Table(table.kind, table.inputs, table.labels, table.places, own, table.classes, table.multi_label, facts)
+    return replace(table, parts=table.parts if len(tables) > 1 else None, facts=facts)
 
 
 def is_saved(folder: Path) -> bool:

@@ -39,7 +39,8 @@ def _rows(path: Path, text: str) -> Sequence[Mapping[str, Any]]:
             raise DataError(f"{path} is not JSON: {error}", "mend the file") from None
         whole = [_line(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if isinstance(whole, dict):
-        whole = _columns(path, whole)
+        lines = path.suffix.lower() in (".jsonl", ".ndjson")  # of which there is one
+        whole = [whole] if lines else _columns(path, whole)
     for number, row in enumerate(whole if isinstance(whole, list) else [whole], 1):
         if not isinstance(row, dict):
             raise DataError(

@@ -15,6 +15,20 @@ SIGMOID = True
 SOFTENS = True
 PER_BATCH = False
 CLASSES = 2
+TOKENS = True
+ORDER = 2
+SETTING = "beta"  # the setting of distill that `between` and `loss` take
+
+
+def between(log_t: Float[Tensor, "*d c"], log_s: Float[Tensor, "*d c"], *, beta: float = 0.5) -> Float[Tensor, "*d"]:
+    """Return β KL(teacher ‖ m) + (1 − β) KL(student ‖ m), m = β teacher + (1 − β) student, mixed as probabilities.
+
+    Args:
+        beta: β in (0, 1), the teacher's share of the mixture. Towards 0 and 1 the value tends to 0, not to a KL:
+            divided by β it tends to kl.py's, divided by 1 − β to reverse_kl.py's.
+    """
+    log_m = mixture(log_t, log_s, beta)
+    return beta * divergence(log_t, log_m) + (1 - beta) * divergence(log_s, log_m)
 
 
 def loss(
@@ -24,16 +38,9 @@ def loss(
     *,
     temperature: float,
     sigmoid: bool,
-    teacher_share: float = 0.5,
+    beta: float = 0.5,
 ) -> Float[Tensor, " b"]:
-    """Return T² · (β KL(teacher ‖ m) + (1 − β) KL(student ‖ m)), m = β teacher + (1 − β) student, one value per sample.
-
-    Args:
-        teacher_share: β in (0, 1), the teacher's share of the mixture. Towards 0 and 1 the value tends to 0, not to
-            a KL: divided by β it tends to kl.py's, divided by 1 − β to reverse_kl.py's.
-    """
+    """Return T² · `between` of the answers softened by T, one value per sample; arguments as in kl.py and `between`."""
     log_t = log_probabilities(teacher.detach(), temperature=temperature, sigmoid=sigmoid)
     log_s = log_probabilities(student, temperature=temperature, sigmoid=sigmoid)
-    log_m = mixture(log_t, log_s, teacher_share)
-    both = teacher_share * divergence(log_t, log_m) + (1 - teacher_share) * divergence(log_s, log_m)
-    return temperature**2 * both.mean(dim=1)
+    return temperature**ORDER * between(log_t, log_s, beta=beta).mean(dim=1)

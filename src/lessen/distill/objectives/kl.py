@@ -17,6 +17,13 @@ SIGMOID = True  # one-logit and multi-label answers
 SOFTENS = True  # uses the temperature
 PER_BATCH = False  # a sample's value does not depend on the other samples
 CLASSES = 2  # at least, where softmax
+TOKENS = True  # also compares distributions over tokens, whole and truncated: `between`
+ORDER = 2  # times T to this power, so that the gradient does not shrink with the temperature
+
+
+def between(log_t: Float[Tensor, "*d c"], log_s: Float[Tensor, "*d c"]) -> Float[Tensor, "*d"]:
+    """Return KL(teacher ‖ student) of log-probabilities over their last dimension."""
+    return divergence(log_t, log_s)
 
 
 def loss(
@@ -38,4 +45,4 @@ def loss(
     """
     log_t = log_probabilities(teacher.detach(), temperature=temperature, sigmoid=sigmoid)
     log_s = log_probabilities(student, temperature=temperature, sigmoid=sigmoid)
-    return temperature**2 * divergence(log_t, log_s).mean(dim=1)
+    return temperature**ORDER * between(log_t, log_s).mean(dim=1)

@@ -15,6 +15,7 @@ SIGMOID = True
 SOFTENS = False
 PER_BATCH = False
 CLASSES = 2
+TOKENS = True  # whole vocabularies alone: it compares logits, there is no `between` of log-probabilities
 
 
 def loss(

@@ -15,6 +15,13 @@ SIGMOID = True
 SOFTENS = True
 PER_BATCH = False
 CLASSES = 2
+TOKENS = True
+ORDER = 2
+
+
+def between(log_t: Float[Tensor, "*d c"], log_s: Float[Tensor, "*d c"]) -> Float[Tensor, "*d"]:
+    """Return KL(student ‖ teacher) of log-probabilities over their last dimension."""
+    return divergence(log_s, log_t)
 
 
 def loss(
@@ -28,4 +35,4 @@ def loss(
     """Return T² · KL(student ‖ teacher), both softened by T, one value per sample; arguments as in kl.py."""
     log_t = log_probabilities(teacher.detach(), temperature=temperature, sigmoid=sigmoid)
     log_s = log_probabilities(student, temperature=temperature, sigmoid=sigmoid)
-    return temperature**2 * divergence(log_s, log_t).mean(dim=1)
+    return temperature**ORDER * between(log_t, log_s).mean(dim=1)

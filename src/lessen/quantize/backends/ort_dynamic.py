@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lessen.export import graph
-from lessen.quantize import cpu
+from lessen.quantize import cpu, language
 from lessen.quantize.job import Converted, Job, Kind
 from lessen.runtimes import need
 from lessen.runtimes.onnx import FILE, PIP
@@ -34,7 +34,10 @@ def refuse(kind: Kind, device: str, cfg: Quantize) -> str | None:
 
 def convert(job: Job, folder: Path) -> Converted:
     """Write the quantized model of a job into a folder."""
-    return Converted("onnx", to_int8(job.onnx().path / FILE, folder / FILE))
+    source = job.onnx()
+    if source.info.generates:
+        return Converted("onnx", language.to_int8(source.path, folder, source.info.task))
+    return Converted("onnx", to_int8(source.path / FILE, folder / FILE))
 
 
 def to_int8(source: Path, target: Path) -> dict[str, Any]:

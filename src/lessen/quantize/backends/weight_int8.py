@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lessen.quantize import weight_only
 from lessen.quantize.job import Converted, Job, Kind
-from lessen.runtimes.onnx import FILE
+from lessen.runtimes.onnx import FILE, files
 
 if TYPE_CHECKING:
     from lessen.recipe import Quantize
@@ -27,5 +27,9 @@ def refuse(kind: Kind, device: str, cfg: Quantize) -> str | None:
 
 def convert(job: Job, folder: Path) -> Converted:
     """Write the quantized model of a job into a folder."""
-    group = job.cfg.group_size
-    return Converted("onnx", weight_only.convert(job.onnx().path / FILE, folder / FILE, bits=BITS, group=group))
+    source, group = job.onnx(), job.cfg.group_size
+    if source.info.generates:
+        done = weight_only.convert_all(source.path, folder, files(source.info.task), bits=BITS, group=group)
+    else:
+        done = weight_only.convert(source.path / FILE, folder / FILE, bits=BITS, group=group)
+    return Converted("onnx", done)
