@@ -9,15 +9,17 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from lessen.artifact import Answer, Artifact, Classifier, load
     from lessen.errors import LessenError
+    from lessen.generator import Generator
     from lessen.recipe import Recipe
     from lessen.runner import run
 
-__all__ = ["Answer", "Artifact", "Classifier", "LessenError", "Recipe", "__version__", "load", "run"]
+__all__ = ["Answer", "Artifact", "Classifier", "Generator", "LessenError", "Recipe", "__version__", "load", "run"]
 
 _HOME = {
     "Answer": "lessen.artifact",
     "Artifact": "lessen.artifact",
     "Classifier": "lessen.artifact",
+    "Generator": "lessen.generator",
     "LessenError": "lessen.errors",
     "Recipe": "lessen.recipe",
     "load": "lessen.artifact",

@@ -198,7 +198,7 @@ class Distill(Section):
 class Prune(Section):
     """Cut units out of the model, or zero single weights."""
 
-    method: str = Field("magnitude", description="a file of prune/methods: magnitude, random, taylor, wanda")
+    method: str = Field("magnitude", description="a file of prune/methods: magnitude, random, taylor, wanda, sparsegpt")
     pattern: str = Field("structured", description="structured, unstructured, or N:M such as 2:4")
     remove_frac: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="share removed, of what `of` names")
     of: Literal["units", "parameters", "flops"] = Field("units", description="what remove_frac is a share of")

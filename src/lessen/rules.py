@@ -196,6 +196,8 @@ def _quantize(recipe: Recipe) -> None:
     from lessen import quantize
 
     kind: Literal["transformer", "cnn"] = "cnn" if recipe.task == "image-classification" else "transformer"
-    reason = quantize.refuse(kind, recipe.device, recipe.quantize)
+    reason = quantize.refuse_task(recipe.task, recipe.quantize.backend) or quantize.refuse(
+        kind, recipe.device, recipe.quantize
+    )
     if reason:
         raise RecipeError(f"quantize.backend is {recipe.quantize.backend}: {reason}", "see docs/quantize.md")

@@ -15,6 +15,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -32,14 +34,17 @@ from lessen.distill.generate import (
     prompts_in,
     respond,
 )  # fmt: skip
+from lessen.distill.moe import Sar, SarSide, fingerprint, routed
 from lessen.distill.sequences import SequenceTeaching
 from lessen.distill.sides import Live
 from lessen.distill.teacher_texts import taught, teach_sequences
 from lessen.errors import ArtifactError, Cancelled, RecipeError
-from lessen.models import language
-from lessen.recipe import Distill
+from lessen.info import ModelInfo
+from lessen.models import Model, language
+from lessen.recipe import Distill, Train
 from lessen.runtime import Runtime
 from lessen.terms import Batch, Prepares
+from lessen.train import fit
 
 VOCAB, EOS = 30, 1
 CPU = Runtime(torch.device("cpu"), torch.float32)
@@ -188,6 +193,26 @@ def test_rows_beyond_the_tokenizers_vocabulary_are_never_said():
         assert found["targets"].max() < VOCAB
     for text in continuations(module, TOKENS, prompts(), max_new_tokens=6, beams=3):
         assert text.max() < VOCAB
+
+
+def test_rows_that_no_token_has_change_no_search():
+    small, large = llama(), llama(vocab=64)
+    with torch.no_grad():
+        for name, parameter in small.named_parameters():
+            large.get_parameter(name)[: len(parameter)] = parameter
+        large.lm_head.weight[VOCAB:] *= 3
+    for prompt in prompts(9):
+        a, b = (continuations(m, TOKENS, [prompt], max_new_tokens=8, beams=4)[0].tolist() for m in (small, large))
+        assert a == b
+
+
+def test_each_token_has_its_own_draw():
+    module = llama()
+    with torch.no_grad():
+        module.lm_head.weight.zero_()  # every token is as likely, whatever came before
+    module.generation_config.eos_token_id = None
+    found = continuations(module, tokens(eos_id=None), prompts(), max_new_tokens=12, temperature=1.0, seeds=range(5))
+    assert min(len(set(text.tolist())) for text in found) > 5
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -350,6 +375,50 @@ def test_on_policy_texts_depend_on_step_and_prompt_not_on_micro_batches():
     assert texts([[0, 1]], 3) != texts([[0, 1]], 4)
     twice = texts([[1, 1]], 3)
     assert twice[:2] != twice[2:]  # the same prompt twice is answered twice
+
+
+def sar_run(folder, check=lambda: None):
+    """Train on own texts with routers that learn; return the router's fingerprint and the student's weights."""
+    torch.manual_seed(4)
+    config = MixtralConfig(
+        vocab_size=VOCAB, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, num_local_experts=4, max_position_embeddings=48, initializer_range=0.5,
+    )  # fmt: skip
+    info = ModelInfo(family="llama", task="causal-lm", source="test", labels=())
+    teacher, student = (Model(m, TOKENS, info) for m in (MixtralForCausalLM(config), llama()))
+    cfg = Distill(
+        sequences="student", router="sar", max_new_tokens=5, prompt_tokens=3, alpha=1.0, temperature=1.0,
+        objective="reverse_kl", student_frac=0.7, moe={"router_lr": 0.01},
+    )  # fmt: skip
+    found, opens = routed(teacher.module, cfg)
+    sar = Sar(teacher, cfg.moe, CPU, found=found)
+    side = SarSide(sar, Live(teacher, CPU, routing=opens), language.head(student))
+    loss = SequenceTeaching(
+        cfg, student, OnPolicy(side, blocks(), TOKENS, CPU, cfg, seed=0), SimpleNamespace(due=lambda epoch: False)
+    )  # fmt: skip
+    ctx = Context(out_dir=folder, stage="distill", check=check)
+    settings = Train(max_steps=6, eval_steps=2, batch_size=2, lr=0.01, precision="fp32", patience=None, accumulate=2)
+    start = sar.fingerprint()
+    done = fit(student, blocks(), blocks(), loss, settings, ctx, work_dir=folder / "work", attachments=[sar])
+    assert done.steps == 6
+    assert sar.fingerprint() == fingerprint(found) != start
+    return sar.fingerprint(), torch.cat([p.detach().reshape(-1) for p in student.module.parameters()])
+
+
+def test_a_run_that_is_killed_and_resumed_is_the_same(tmp_path):
+    whole = sar_run(tmp_path / "whole")
+    left = [3]
+
+    def check():
+        left[0] -= 1
+        if left[0] < 0:
+            raise Cancelled("stop")
+
+    with pytest.raises(Cancelled):
+        sar_run(tmp_path / "cut", check)
+    again = sar_run(tmp_path / "cut")
+    assert again[0] == whole[0]
+    assert torch.equal(again[1], whole[1])
 
 
 def test_on_policy_of_pairs():

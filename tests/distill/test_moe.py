@@ -508,6 +508,18 @@ def test_steps_lower_the_loss_and_modes_come_back():
     assert not teacher.training
 
 
+def test_dropout_of_the_student_does_not_teach_the_routers():
+    given = batch()
+    student = tiny("llama", seed=1, attention_dropout=0.5)
+    head = language.head(model(student))
+    quiet, first = sar(tiny("mixtral")).gradients(student, head, [given])
+    student.train()
+    loud, second = sar(tiny("mixtral")).gradients(student, head, [given])
+    assert first == second
+    assert all(torch.equal(a, b) for a, b in zip(quiet, loud, strict=True))
+    assert student.training
+
+
 def test_the_step_is_adamws_and_is_bounded():
     teacher, given = tiny("mixtral"), batch()
     student, head = student_of()
@@ -632,6 +644,9 @@ def test_frozen_routers_learn_no_more_and_answer_from_a_cache():
     assert asked == [prints[1]]
     assert side.last is not None
     assert side.last["kl"] > 0
+    side.stored = side._then = None  # nothing to answer from: the teacher goes on, its routers stay
+    side.prepare(student, [given], 4)
+    assert made.fingerprint() == prints[1]
 
 
 def test_the_fingerprint_tells_routers_apart():

@@ -93,3 +93,47 @@ def model():
 @pytest.fixture(scope="session")
 def items():
     return make_items
+
+
+MIXED = {  # a plain layer, then one with experts
+    "hidden_size": 32, "intermediate_size": 32, "moe_intermediate_size": 24, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2,
+    "mlp_only_layers": [0],
+}  # fmt: skip
+SPEAKERS = ("t5", "gpt2", "llama", "mixtral", "qwen3_moe")
+
+
+@pytest.fixture(scope="session")
+def speaking(tmp_path_factory):
+    """Return (artifact, splits, context) of a tiny model that generates; each is made once."""
+    import tiny_speakers
+    from lessen.context import Context
+
+    root, made = tmp_path_factory.mktemp("speaking"), {}
+
+    def get(name):
+        if name not in made:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setitem(tiny_speakers.SHAPES, "qwen3_moe", MIXED)
+                source = tiny_speakers.save(name, root / name)
+            ctx = Context(out_dir=root, cache_dir=root / "cache", stage="prune")
+            made[name] = (source, tiny_speakers.splits(name), ctx)
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def speaker(speaking):
+    """Return (a fresh model, its training data, one sample to a row)."""
+    from lessen import models
+    from lessen.data.rows import rows_of
+    from lessen.prune.calibrate import alone
+
+    def get(name):
+        source, splits, _ = speaking(name)
+        model = models.open_model(source)
+        model.module.eval()
+        return model, alone(rows_of(splits, "train", model.processor, None))
+
+    return get

@@ -19,6 +19,15 @@ BAD = {
     "layers and units": ({"kinds": ("layers", "ffn"), "of": "flops"}, "cannot be shared out"),
     "zeros save no flops": ({"pattern": "unstructured", "of": "flops"}, "save no FLOPs"),
     "wanda across layers": ({"pattern": "unstructured", "method": "wanda", "scope": "global"}, "one output row"),
+    "sparsegpt of units": ({"method": "sparsegpt"}, "does not rank units"),
+    "sparsegpt in steps": (
+        {"method": "sparsegpt", "pattern": "2:4", "schedule": "cubic"},
+        "goes through the model once",
+    ),
+    "sparsegpt across layers": (
+        {"method": "sparsegpt", "pattern": "unstructured", "scope": "global"},
+        "no weights across layers",
+    ),
     "pattern and share": ({"pattern": "1:4", "remove_frac": 0.5}, "removes 0.75"),
     "end after training": ({"pattern": "unstructured", "schedule": "cubic", "end_epoch": 9}, "from epoch 0 to 9 of 3"),
 }
@@ -31,7 +40,15 @@ def test_settings_that_contradict_each_other_are_refused_with_both_named(values,
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"pattern": "2:4"}, {"pattern": "1:4", "remove_frac": 0.75}, {"kinds": ("layers",)}]
+    "values",
+    [
+        {},
+        {"pattern": "2:4"},
+        {"method": "sparsegpt", "pattern": "2:4"},
+        {"method": "sparsegpt", "pattern": "unstructured"},
+        {"pattern": "1:4", "remove_frac": 0.75},
+        {"kinds": ("layers",)},
+    ],
 )
 def test_settings_that_make_sense_pass(values):
     refuse(Prune(**values))

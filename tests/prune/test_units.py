@@ -14,7 +14,8 @@ from lessen.prune.units import generator, needs, scorer, unit_scores
 from lessen.recipe import Train
 
 CPU = torch.device("cpu")
-METHODS = plugins.names("prune.methods")
+WHOLE = ("sparsegpt",)  # methods that work on whole matrices
+METHODS = tuple(name for name in plugins.names("prune.methods") if name not in WHOLE)
 
 
 def scores(name, m, data, seed=0):
@@ -43,6 +44,23 @@ def test_every_method_states_what_it_needs_and_how_it_sums(method):
     assert file.SIDE in ("producers", "consumers", "both", "units")
     assert file.NORM in (1, 2)
     assert file.saliency.__doc__
+
+
+@pytest.mark.parametrize("method", WHOLE)
+def test_a_method_that_changes_what_stays_scores_no_units_and_solves_a_matrix(method):
+    file = scorer(method)
+    assert file.SIDE == "matrix"
+    assert file.NEEDS == ("hessian",)
+    assert not hasattr(file, "saliency")
+    weight = torch.arange(1.0, 33).reshape(4, 8)
+    for remove, nm in ((10, None), (16, (2, 4))):
+        new, mask = file.solve(weight, torch.eye(8), remove, nm)
+        assert new.shape == mask.shape == weight.shape
+        assert mask.dtype == torch.bool
+        assert int((~mask).sum()) == remove
+        assert torch.equal(new == 0, ~mask)
+    assert torch.equal(weight, torch.arange(1.0, 33).reshape(4, 8))
+    assert file.solve.__doc__
 
 
 def test_magnitude_of_a_unit_is_the_l2_norm_of_what_makes_and_what_reads_it(model, items):

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lessen.cli.parser import Parser
 from lessen.cli.terminal import Terminal
 from lessen.errors import ConflictError, RecipeError
 
+if TYPE_CHECKING:
+    from lessen.artifact import Artifact
+
+Answering = Callable[[list[Any]], list[dict[str, Any]]]
 CHUNK = 1024  # rows read and answered at a time, so that output flows
 
 
@@ -25,11 +31,15 @@ def add_predict(parser: Parser) -> None:
     parser.add_argument("--batch_size", type=int, default=32, metavar="N", help="rows in a forward pass (default 32)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the runtime; all when absent")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N (default cpu)")
+    parser.add_argument(
+        "--max_new_tokens", type=int, default=64, metavar="N", help="models that generate: tokens of an answer"
+    )
+    parser.add_argument("--beams", type=int, default=1, metavar="N", help="models that generate: beams; 1: greedy")
 
 
 def do_predict(args: argparse.Namespace, terminal: Terminal) -> int:
     """Print one JSON line a row, in the order of the input; with --json one object that holds them all."""
-    from lessen.artifact import Artifact, Classifier
+    from lessen.artifact import Artifact
     from lessen.cli import inputs
 
     if args.batch_size < 1:
@@ -37,17 +47,33 @@ def do_predict(args: argparse.Namespace, terminal: Terminal) -> int:
     artifact = Artifact(shipped(args.artifact))
     artifact.verify()
     rows = inputs.read(args.input, artifact.processor.kind, args.column, header=not args.no_header)
-    model = Classifier(artifact, args.device, args.threads)
+    answer = _generating(artifact, args) if artifact.info.generates else _classifying(artifact, args)
     answers = []
     for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK]
-        for answer in model.predict([inputs.content(row) for row in part], args.batch_size):
-            line = {"label": answer.label, "probabilities": answer.probabilities}
+        for line in answer([inputs.content(row) for row in rows[start : start + CHUNK]]):
             terminal.text(json.dumps(line, ensure_ascii=False))
             if terminal.json:
                 answers.append(line)
     terminal.answer({"artifact": str(artifact.path), "rows": answers})
     return 0
+
+
+def _classifying(artifact: Artifact, args: argparse.Namespace) -> Answering:
+    from lessen.artifact import Classifier
+
+    model = Classifier(artifact, args.device, args.threads)
+    return lambda part: [vars(answer) for answer in model.predict(part, args.batch_size)]
+
+
+def _generating(artifact: Artifact, args: argparse.Namespace) -> Answering:
+    from lessen.generator import Generator
+
+    model = Generator(artifact, args.device, args.threads)
+    if artifact.info.labels:
+        return lambda part: [vars(answer) for answer in model.predict(part, args.batch_size)]
+    return lambda part: [
+        {"text": text} for text in model.generate(part, args.max_new_tokens, args.beams, args.batch_size)
+    ]
 
 
 def add_export(parser: Parser) -> None:

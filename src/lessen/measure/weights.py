@@ -52,8 +52,9 @@ def count(folder: Path) -> Tally | None:
     if onnx_files:
         from lessen.measure.weights_onnx import count_onnx
 
+        seen: set[tuple[str, int]] = set()
         for file in onnx_files:
-            count_onnx(file, tally)
+            count_onnx(file, tally, seen)
         return tally
     for file in tensor_files:
         count_safetensors(file, tally)

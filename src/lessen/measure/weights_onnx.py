@@ -47,17 +47,23 @@ class _Uses:
     zeros: dict[str, str]
 
 
-def count_onnx(file: Path, tally: Tally) -> None:
-    """Add the weights of an ONNX file, external data included, to a tally."""
+def count_onnx(file: Path, tally: Tally, seen: set[tuple[str, int]]) -> None:
+    """Add the weights of an ONNX file, external data included, to a tally.
+
+    Args:
+        seen: where (file, offset) external data was counted already; two graphs may share a table. Added to.
+    """
     import onnx
     from onnx import numpy_helper
 
+    outside = _outside(onnx.load(str(file), load_external_data=False))
     model = onnx.load(str(file))
     tensors = {t.name: t for t in model.graph.initializer} | _constants(model)
     uses = _uses(model, tensors)
     for name, tensor in tensors.items():
-        if name in uses.skip or name.endswith(_SUFFIXES):
+        if name in uses.skip or name.endswith(_SUFFIXES) or outside.get(name) in seen:
             continue
+        seen |= {outside[name]} if name in outside else set()
         kind = onnx.TensorProto.DataType.Name(tensor.data_type)
         if name in uses.packed:
             bits, logical = uses.packed[name]
@@ -70,6 +76,16 @@ def count_onnx(file: Path, tally: Tally) -> None:
         values = _numbers(numpy_helper.to_array(tensor))
         zero = _zero(tensors.get(uses.zeros.get(name, "")), values)
         tally.add(elements, int(np.count_nonzero(values != zero)), _format(kind, values))
+
+
+def _outside(model: Any) -> dict[str, tuple[str, int]]:
+    """Return (file, offset) of every tensor that lies outside of its graph's file."""
+    found = {}
+    for tensor in model.graph.initializer:
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        if "location" in place:
+            found[tensor.name] = (place["location"], int(place.get("offset", 0)))
+    return found
 
 
 def _uses(model: Any, tensors: dict[str, Any]) -> _Uses:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from lessen.errors import ModelError
 from lessen.prune.schedule import share
+from lessen.prune.tensors import Layout, matrices, pieces
 
-Score = Callable[[str, Tensor], Tensor]  # (module name, weight) -> scores per weight, not negative
+Score = Callable[[str, Tensor], Tensor]  # (name, weight) -> scores per weight in its layout, not negative
 
 
 def count(frac: float, size: int) -> int:
@@ -110,7 +111,7 @@ class Plan:
     frequency: int = 1  # steps between updates
 
     def target(self, shapes: Mapping[str, Sequence[int]], due: float = 1.0) -> dict[str, int] | int:
-        """Return the exact number of weights to remove once a share `due` of the target is: per layer, or in all."""
+        """Return the exact number of weights to remove once a share `due` of the target is: per matrix, or in all."""
         sizes = {name: math.prod(shape) for name, shape in shapes.items()}
         if self.nm:
             gone = self.gone(due)
@@ -130,10 +131,20 @@ class Masks(nn.Module):
     After every optimizer step the removed weights are zero again, whatever momentum and weight decay did to them. A
     growing schedule recomputes the masks on its way; what is once removed stays removed. The masks are buffers and so
     in every checkpoint; the weights themselves are not registered here.
+
+    Rows, groups of M and counts are those of matrices [out, in]: a Conv1D is turned, each expert is one of its own.
     """
 
-    def __init__(self, weights: Mapping[str, nn.Parameter], plan: Plan, score: Score) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, nn.Parameter],
+        plan: Plan,
+        score: Score,
+        layouts: Mapping[str, Layout] | None = None,
+    ) -> None:
         super().__init__()
+        given = layouts or {}
+        self.layouts: dict[str, Layout] = {name: given.get(name, "rows") for name in weights}
         self._weights = dict(weights)  # a plain dict: registers nothing
         self._score = score
         self.plan = plan
@@ -144,7 +155,7 @@ class Masks(nn.Module):
             self.apply_()
 
     def by_name(self) -> dict[str, Tensor]:
-        """Return the masks (True: stays) by module name."""
+        """Return the masks (True: stays) by the weights' names, in their layouts."""
         return {name: getattr(self, f"mask{index}") for index, name in enumerate(self._weights)}
 
     def after_step(self, step: int, total_steps: int, steps_per_epoch: int) -> None:
@@ -174,8 +185,16 @@ class Masks(nn.Module):
         return self._score(name, weight).float().clamp_min(tiny).masked_fill(~mask, 0.0)
 
     def _chosen(self, scores: list[Tensor], due: float) -> list[Tensor]:
+        masks = [torch.empty_like(s, dtype=torch.bool) for s in scores]
+        views = [v for name, m in zip(self._weights, masks, strict=True) for v in matrices(m, self.layouts[name])]
+        each = [v for name, s in zip(self._weights, scores, strict=True) for v in matrices(s, self.layouts[name])]
+        for view, mask in zip(views, self._kept(each, due), strict=True):
+            view.copy_(mask)
+        return masks
+
+    def _kept(self, scores: list[Tensor], due: float) -> list[Tensor]:
         plan = self.plan
-        target = plan.target({name: weight.shape for name, weight in self._weights.items()}, due)
+        target = plan.target(matrix_shapes(self._weights, self.layouts), due)
         if isinstance(target, int):
             return keep_global(scores, target)
         if plan.nm:
@@ -189,3 +208,12 @@ class Masks(nn.Module):
         """Zero the removed weights, in place."""
         for weight, mask in zip(self._weights.values(), self.by_name().values(), strict=True):
             weight.masked_fill_(~mask, 0.0)
+
+
+def matrix_shapes(weights: Mapping[str, Tensor], layouts: Mapping[str, Layout]) -> dict[str, tuple[int, ...]]:
+    """Return the shape [out, in, ...] of every matrix of some weights (or their masks), by name."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, weight in weights.items():
+        names, parts = pieces(name, weight, layouts[name]), matrices(weight, layouts[name])
+        found |= {piece: tuple(part.shape) for piece, part in zip(names, parts, strict=True)}
+    return found

@@ -14,23 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from lessen.errors import ModelError
-from lessen.prune.calibrate import Inputs, evaluating
+from lessen.models.cut import entries
+from lessen.prune.calibrate import Inputs, batch_of, evaluating
 
 if TYPE_CHECKING:
-    from lessen.data.batches import Encoded
     from lessen.models.groups import Group
+    from lessen.terms import Rows
 
 TOLERANCE = 1e-5  # of the largest logit
 
 
-def probes(data: Encoded, device: torch.device) -> list[Inputs]:
+def probes(data: Rows, device: torch.device) -> list[Inputs]:
     """Return two small batches: one sample alone, and the shortest with the longest, so that there is padding."""
     order = sorted(range(len(data)), key=lambda i: (int(data.lengths[i]), i))
     rows = sorted({order[0], order[len(order) // 3], order[-1]})
     import numpy as np
 
     batches = [np.array([order[len(order) // 2]]), np.array(rows)]
-    return [{k: torch.from_numpy(v).to(device) for k, v in data.batch(b).items()} for b in batches]
+    return [batch_of(data, b, device)[0] for b in batches]
 
 
 def answers(module: nn.Module, batches: Sequence[Inputs]) -> list[Tensor]:
@@ -49,9 +50,7 @@ def silenced_answers(
             gone = sorted(set(range(group.units)) - set(kept.get(group.name, range(group.units))))
             for cut in group.consumers:
                 tensor = getattr(double.get_submodule(cut.module), cut.leaf)
-                index = torch.tensor(
-                    [u * cut.width + i for u in gone for i in range(cut.width)], dtype=torch.long, device=tensor.device
-                )
+                index = torch.tensor(entries(cut, gone, group.units), dtype=torch.long, device=tensor.device)
                 tensor.index_fill_(cut.axis, index, 0.0)
     return _run(double, batches)
 

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lessen.prune.calibrate import Calibration, evaluating, real, watching
+from lessen.prune import tensors
+from lessen.prune.calibrate import Calibration, each_input
 
 DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1)
 ENOUGH = 16  # rows (tokens, pixels) per kept feature: more change the solution little and cost as much again
@@ -65,8 +66,8 @@ class Change:
 
 
 def refittable(layer: nn.Module) -> bool:
-    """Whether a layer is linear in its input features: Linear, or a 1x1 convolution without groups."""
-    if isinstance(layer, nn.Linear):
+    """Whether a layer is linear in its input features: Linear, Conv1D, or a 1x1 convolution without groups."""
+    if isinstance(layer, nn.Linear) or tensors.is_conv1d(layer):
         return True
     return isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
 
@@ -94,39 +95,41 @@ def apply_(module: nn.Module, changes: list[Change]) -> None:
             if change.weight is None:
                 continue
             layer: Any = module.get_submodule(change.module)
-            layer.weight += change.weight.reshape(layer.weight.shape).to(layer.weight)
+            (weight,) = tensors.matrices(layer.weight, tensors.layout(module, change.module))
+            weight += change.weight.reshape(weight.shape).to(weight)
             if change.bias is not None:
                 layer.bias += change.bias.to(layer.bias)
 
 
 def _site(module: nn.Module, name: str, keep: list[int]) -> Site:
-    layer: Any = module.get_submodule(name)
-    stays = torch.zeros(layer.weight.shape[1], dtype=torch.bool, device=layer.weight.device)
+    weight = _matrix(module, name)
+    stays = torch.zeros(weight.shape[1], dtype=torch.bool, device=weight.device)
     stays[keep] = True
     return Site(name, stays.nonzero()[:, 0], (~stays).nonzero()[:, 0])
 
 
 def _pass(module: nn.Module, sites: Mapping[str, Site], batches: Calibration, work: Any) -> None:
-    current: dict[str, Tensor] = {}
-
     def see(name: str, x: Tensor) -> None:
         layer: Any = module.get_submodule(name)
         site = sites[name]
         if work is _gather and site.full:
             return
-        rows = real(x, current).double()
-        weight = layer.weight.detach().reshape(layer.weight.shape[0], -1).double()
+        rows, weight = x.double(), _matrix(module, name).double()
         inputs = rows[:, site.keep]
         if layer.bias is not None:
             inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1)
         work(site, inputs, rows[:, site.gone] @ weight[:, site.gone].T, lambda: rows @ weight.T)
 
-    with evaluating(module), torch.no_grad(), watching(module, list(sites), see):
-        for inputs, _ in batches:
-            if work is _gather and all(site.full for site in sites.values()):
-                break
-            current = inputs
-            module(**inputs)
+    def done() -> bool:
+        return work is _gather and all(site.full for site in sites.values())
+
+    each_input(module, list(sites), batches, see, done)
+
+
+def _matrix(module: nn.Module, name: str) -> Tensor:
+    """Return a consumer's weight, [out, in]."""
+    (weight,) = tensors.matrices(tensors.tensor(module, name).detach(), tensors.layout(module, name))
+    return weight.reshape(weight.shape[0], -1)
 
 
 def _gather(site: Site, inputs: Tensor, lost: Tensor, output: Callable[[], Tensor]) -> None:

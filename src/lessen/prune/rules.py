@@ -41,6 +41,22 @@ def refuse(cfg: Prune) -> None:
             f"prune.schedule {cfg.schedule} grows over the recovery training, and there is none",
             "give prune.recover some epochs, or set prune.schedule to one_shot",
         )
+    whole = plugins.stated("prune.methods", cfg.method).get("SIDE") == "matrix"
+    if whole and cfg.pattern == "structured":
+        raise RecipeError(
+            f"{cfg.method} zeroes single weights and makes up for them, it does not rank units",
+            "set prune.pattern to unstructured or N:M, or choose another prune.method",
+        )
+    if whole and cfg.schedule != "one_shot":
+        raise RecipeError(
+            f"{cfg.method} goes through the model once, prune.schedule is {cfg.schedule}",
+            "set prune.schedule to one_shot",
+        )
+    if whole and cfg.scope == "global" and ratio is None:
+        raise RecipeError(
+            f"{cfg.method} prunes one layer after the other and compares no weights across layers",
+            "set prune.scope to per_layer",
+        )
     if cfg.pattern == "structured":
         _refuse_structured(cfg)
     else:

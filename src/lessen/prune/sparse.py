@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from lessen.errors import ModelError, RecipeError
 from lessen.loss import label_loss
 from lessen.models.groups import groups
-from lessen.prune.cost import WEIGHTED, parameters
-from lessen.prune.masks import Masks, Plan
+from lessen.prune import sequential, tensors
+from lessen.prune.cost import parameters
+from lessen.prune.masks import Masks, Plan, matrix_shapes
+from lessen.prune.refit import refittable
 from lessen.prune.rules import end_epoch
-from lessen.prune.units import generator, needs, scorer
+from lessen.prune.units import generator, needs, saliency, scorer
 from lessen.recipe import Prune, Train
 from lessen.rules import pattern
 
@@ -25,43 +27,53 @@ if TYPE_CHECKING:
     from lessen.prune.calibrate import Calibration
 
 WHERE = {
-    "all": "Linear and convolution weights of the whole model",
-    "encoder": "Linear and convolution weights of the encoder",
+    "all": "Linear, convolution and expert weights of the whole model",
+    "encoder": "Linear, convolution and expert weights of the layers, without what stands around them",
     "attention": "Linear weights of the attention layers",
-    "ffn": "Linear weights of the feed-forward layers",
+    "ffn": "Linear and expert weights of the feed-forward layers",
 }
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The weights that may be masked, by module name, and those refused with the reason."""
+    """The weights that may be masked, by name, and those refused with the reason."""
 
     weights: dict[str, nn.Parameter]
+    layouts: dict[str, tensors.Layout]
     refused: dict[str, str]
     denominator: str
 
 
 def choose_weights(model: Model, cfg: Prune) -> Chosen:
-    """Return the weights of Linear and convolution layers that cfg.layers names; embeddings, biases and norms never.
+    """Return the weights of linear layers, convolutions and experts that cfg.layers names.
+
+    Embeddings, biases and norms are never among them, nor are routers: which expert a token is sent to would change.
 
     Raises:
         RecipeError: no weight is left.
     """
-    ratio = pattern(cfg.pattern)
     parts = {c.module: g.part for g in groups(model, streams=True) for c in (*g.producers, *g.consumers)}
     embeddings = {id(m.weight) for m in model.module.modules() if isinstance(m, nn.Embedding)}
+    whole = scorer(cfg.method).SIDE == "matrix"
     weights: dict[str, nn.Parameter] = {}
+    layouts: dict[str, tensors.Layout] = {}
     refused: dict[str, str] = {}
-    for name, part in model.module.named_modules():
-        if not isinstance(part, WEIGHTED) or not _in(name, part, parts, cfg.layers):
+    for name, path, part in tensors.weighted(model.module):
+        if not _in(path, part, parts, cfg.layers):
             continue
-        layer: Any = part
-        if id(layer.weight) in embeddings:
+        weight, how = tensors.tensor(model.module, name), tensors.layout(model.module, name)
+        inputs = tensors.matrices(weight, how)[0].shape[1]
+        ratio = pattern(cfg.pattern)
+        if id(weight) in embeddings:
             refused[name] = "shared with an embedding"
-        elif ratio and layer.weight.shape[1] % ratio[1]:
-            refused[name] = f"{layer.weight.shape[1]} inputs are not a multiple of {ratio[1]}"
+        elif tensors.is_router(model.module, name):
+            refused[name] = "it chooses among experts"
+        elif ratio and inputs % ratio[1]:
+            refused[name] = f"{inputs} inputs are not a multiple of {ratio[1]}"
+        elif whole and how != "experts" and not refittable(part):
+            refused[name] = f"{cfg.method} prunes layers that are linear in their inputs"
         else:
-            weights[name] = layer.weight
+            weights[name], layouts[name] = weight, how
     if not weights:
         why = f" ({next(iter(refused.values()))})" if refused else ""
         raise RecipeError(
@@ -69,13 +81,13 @@ def choose_weights(model: Model, cfg: Prune) -> Chosen:
             "try prune.layers: all",
         )
     denominator = f"{WHERE[cfg.layers]} ({len(weights)} tensors; embeddings, biases and norms are not counted)"
-    return Chosen(weights, refused, denominator)
+    return Chosen(weights, layouts, refused, denominator)
 
 
-def _in(name: str, layer: nn.Module, parts: Mapping[str, str], layers: str) -> bool:
+def _in(path: str, layer: nn.Module, parts: Mapping[str, str], layers: str) -> bool:
     if layers == "all":
         return True
-    part = parts.get(name)
+    part = parts.get(path, "attention" if ".self_attn." in path else None)  # attention whose heads cannot be cut
     if layers == "encoder":
         return part in ("attention", "ffn") or isinstance(layer, nn.modules.conv._ConvNd)
     return part == layers
@@ -96,23 +108,49 @@ def plan(cfg: Prune) -> Plan:
     )
 
 
-def masks(model: Model, chosen: Chosen, cfg: Prune, batches: Calibration, seed: int) -> Masks:
-    """Return the masks of a model; one-shot ones are applied at once.
+def masks(
+    model: Model,
+    chosen: Chosen,
+    cfg: Prune,
+    batches: Calibration,
+    seed: int,
+    check: Callable[[], None] = lambda: None,
+) -> tuple[Masks, dict[str, Any]]:
+    """Return the masks of a model, and facts about them; one-shot masks are applied at once.
 
     What the method measures (activation norms, gradients) is measured once, on the unpruned model; a growing schedule
-    ranks the weights of the moment by it.
+    ranks the weights of the moment by it. A method that works on whole matrices goes through the layers in order and
+    changes the weights that stay.
+
+    Args:
+        check: called now and then; raises where the run is to stop.
     """
     method = scorer(cfg.method)
+    if method.SIDE == "matrix":
+        kept, rows = sequential.prune_(model, chosen.weights, method, plan(cfg), batches, check)
+        held = Masks(chosen.weights, plan(cfg), lambda name, weight: kept[name].to(weight.device), chosen.layouts)
+        return held, {"matrices": rows}
     names = list(chosen.weights)
     given = needs(method, model.module, names, batches, label_loss(model.info, cfg.recover or Train(), None), seed)
+    idle = _unsent(given, chosen.layouts)
 
     def score(name: str, weight: Tensor) -> Tensor:
         if "generator" in given[name]:  # the same draw each time
             given[name]["generator"] = generator(seed, name)
-        scores: Tensor = method.saliency(weight, **given[name])
-        return scores
+        return saliency(method, weight, chosen.layouts[name], given[name])
 
-    return Masks(chosen.weights, plan(cfg), score)
+    return Masks(chosen.weights, plan(cfg), score, chosen.layouts), {"experts_never_sent_to": idle} if idle else {}
+
+
+def _unsent(given: Mapping[str, dict[str, Any]], layouts: Mapping[str, tensors.Layout]) -> dict[str, list[int]]:
+    """Let experts that no calibration token was sent to be ranked by magnitude, in place, and return them."""
+    found = {}
+    for name, some in given.items():
+        if layouts[name] == "experts" and "norm" in some:
+            none = (some["norm"] == 0).all(dim=1)
+            some["norm"] = torch.where(none[:, None], 1.0, some["norm"])
+            found[name] = none.nonzero()[:, 0].tolist()
+    return {name: some for name, some in found.items() if some}
 
 
 def counts(module: nn.Module, kept: Mapping[str, Tensor], plan: Plan) -> dict[str, Any]:
@@ -122,18 +160,19 @@ def counts(module: nn.Module, kept: Mapping[str, Tensor], plan: Plan) -> dict[st
         ModelError: a masked weight is not zero, the exact target is missed, or a group of M holds more than N weights.
     """
     rows: list[dict[str, Any]] = []
+    layouts = {name: tensors.layout(module, name) for name in kept}
     for name, mask in kept.items():
-        layer: Any = module.get_submodule(name)
-        weight: Tensor = layer.weight.detach()
+        weight = tensors.tensor(module, name).detach()
         if bool(weight[~mask.to(weight.device)].any()):
             raise ModelError(
                 f"masked weights of {name} are not zero in the saved model", "this is a fault: please report it"
             )
         if plan.nm:
-            _check_nm(name, weight, plan.nm)
+            for piece, part in zip(*_named(name, weight, layouts[name]), strict=True):
+                _check_nm(piece, part, plan.nm)
         masked = int((~mask).sum())
         rows.append({"module": name, "weights": weight.numel(), "masked": masked, "zeros": int((weight == 0).sum())})
-    _check_target(rows, {name: mask.shape for name, mask in kept.items()}, plan)
+    _check_target(kept, layouts, plan)
     weights, masked = sum(r["weights"] for r in rows), sum(r["masked"] for r in rows)
     total = parameters(module)
     zeros = sum(int((p == 0).sum()) for p in module.parameters())
@@ -156,9 +195,16 @@ def _check_nm(name: str, weight: Tensor, nm: tuple[int, int]) -> None:
         )
 
 
-def _check_target(rows: list[dict[str, Any]], shapes: Mapping[str, torch.Size], plan: Plan) -> None:
+def _named(name: str, weight: Tensor, how: tensors.Layout) -> tuple[list[str], tuple[Tensor, ...]]:
+    return tensors.pieces(name, weight, how), tensors.matrices(weight, how)
+
+
+def _check_target(kept: Mapping[str, Tensor], layouts: Mapping[str, tensors.Layout], plan: Plan) -> None:
+    shapes = matrix_shapes(kept, layouts)
     target = plan.target(shapes)
-    got = {row["module"]: row["masked"] for row in rows}
+    got: dict[str, int] = {}
+    for name, mask in kept.items():
+        got |= {piece: int((~part).sum()) for piece, part in zip(*_named(name, mask, layouts[name]), strict=True)}
     hit = bool(sum(got.values()) == target if isinstance(target, int) else got == target)
     if not hit:
         want = target if isinstance(target, int) else sum(target.values())

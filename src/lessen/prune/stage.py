@@ -15,12 +15,12 @@ import torch
 from lessen import models
 from lessen.artifact import Artifact
 from lessen.context import Context, digest
-from lessen.data.batches import encode
+from lessen.data.rows import rows_of
 from lessen.errors import ModelError
 from lessen.finetune import work_dir
 from lessen.folder import finished
 from lessen.prune import depth, oracle, sparse, structured
-from lessen.prune.calibrate import calibration, recalibrate_batchnorm_
+from lessen.prune.calibrate import alone, batch_of, calibration, recalibrate_batchnorm_
 from lessen.prune.cost import flops, parameters
 from lessen.prune.recover import recover
 from lessen.prune.rules import end_epoch
@@ -61,11 +61,11 @@ class Stage:
     @cached_property
     def bench(self) -> structured.Bench:
         """Calibration samples, drawn from the training split only, and the inputs that are judged by."""
-        data = encode(self.splits.train, self.source.processor, self.ctx.cache_dir)
+        data = alone(rows_of(self.splits, "train", self.source.processor, self.ctx.cache_dir))
         batches = calibration(data, self.cfg.calib_samples, self.ctx.seed, self.device)
         rows = np.concatenate(batches.plan)
         middle = rows[np.argsort(data.lengths[rows], kind="stable")][[len(rows) // 2]]
-        sample = {k: torch.from_numpy(v).to(self.device) for k, v in data.batch(middle).items()}
+        sample, _ = batch_of(data, middle, self.device)
         return structured.Bench(batches, oracle.probes(data, self.device), sample)
 
     def open(self, artifact: Artifact) -> Model:
@@ -164,8 +164,8 @@ class Stage:
         path, key = self.work / "masked", self._key(1, "masked")
         model = self.open(self.source)
         chosen = sparse.choose_weights(model, self.cfg)
-        held = sparse.masks(model, chosen, self.cfg, self.bench.batches, self.ctx.seed)
-        facts: dict[str, Any] = {"calibration_samples": self.bench.batches.samples, "refused": chosen.refused}
+        held, facts = sparse.masks(model, chosen, self.cfg, self.bench.batches, self.ctx.seed, self.ctx.check)
+        facts |= {"calibration_samples": self.bench.batches.samples, "refused": chosen.refused}
         if self.cfg.schedule == "one_shot":
             facts["batchnorm_recalibrated"] = recalibrate_batchnorm_(model.module, self.bench.batches)
         if (cfg := self._recovery(1)) is not None:

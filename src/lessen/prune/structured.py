@@ -10,8 +10,9 @@ from torch import nn
 
 from lessen.context import Context, digest
 from lessen.loss import label_loss
+from lessen.models.cut import entries
 from lessen.models.groups import cut_, groups
-from lessen.prune import oracle, refit
+from lessen.prune import oracle, refit, tensors
 from lessen.prune.calibrate import Calibration, Inputs, recalibrate_batchnorm_
 from lessen.prune.choose import Layer, choose
 from lessen.prune.cost import costs, flops, parameters
@@ -85,7 +86,8 @@ def cut_units_(
     kept = _chosen(model, cfg, frac, base, bench, there, layers, required)
     cut = [g for g in there if len(kept[g.name]) < g.units]
     expected = oracle.silenced_answers(model.module, cut, kept, bench.probes)
-    changes = refit.solve(model.module, _consumers(model.module, cut, kept), bench.batches) if cfg.refit else []
+    sites, skipped = _consumers(model.module, cut, kept) if cfg.refit else ({}, {})
+    changes = refit.solve(model.module, sites, bench.batches) if sites else []
     for group in cut:
         cut_(model, group, kept[group.name])
     error = oracle.check(expected, oracle.answers(model.module, bench.probes))
@@ -96,6 +98,7 @@ def cut_units_(
         "oracle_error": error,
         "oracle_tolerance": oracle.TOLERANCE,
         "refit": [c.facts() for c in changes],
+        "refit_skipped": skipped,
         "batchnorm_recalibrated": norms,
         "calibration_samples": bench.batches.samples,
     }
@@ -137,14 +140,24 @@ def _chosen(
     return choose(layers, frac, scope=cfg.scope, cost=cost, whole=total, required=required)
 
 
-def _consumers(module: nn.Module, cut: Sequence[Group], kept: Mapping[str, list[int]]) -> dict[str, list[int]]:
-    """Return the kept input features of every consumer that can be refitted and loses inputs of one group only."""
+def _consumers(
+    module: nn.Module, cut: Sequence[Group], kept: Mapping[str, list[int]]
+) -> tuple[dict[str, list[int]], dict[str, str]]:
+    """Return the kept input features of every consumer that can be refitted, and the others with the reason."""
     seen: dict[str, list[list[int]]] = {}
+    skipped: dict[str, str] = {}
     for group in cut:
         for c in group.consumers:
-            if c.leaf == "weight" and c.axis == 1 and refit.refittable(module.get_submodule(c.module)):
-                seen.setdefault(c.module, []).append(
-                    [u * c.width + i for u in kept[group.name] for i in range(c.width)]
-                )
+            owner = module.get_submodule(c.module)
+            name = tensors.name_of(c.module, c.leaf)
+            if c.leaf == "weight" and refit.refittable(owner):
+                seen.setdefault(name, []).append(entries(c, kept[group.name], group.units))
+            elif tensors.is_experts(owner):
+                skipped[name] = "fused experts: too few calibration tokens reach each of them"
+            else:
+                skipped[name] = "not linear in its input features"
     readers = {c.module for group in cut for c in group.producers}  # their outputs are cut too: the old target is gone
-    return {name: features[0] for name, features in seen.items() if len(features) == 1 and name not in readers}
+    for name in [n for n, features in seen.items() if len(features) > 1 or n in readers]:
+        skipped[name] = "it loses outputs too" if name in readers else "it reads units of several groups"
+        del seen[name]
+    return {name: features[0] for name, features in seen.items()}, skipped

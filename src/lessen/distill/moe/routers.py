@@ -69,8 +69,7 @@ def routers(module: nn.Module) -> list[Router]:
         ModelError: there are none: the model is dense, or chooses in a way that is not understood.
     """
     with evaluating(module), torch.no_grad():
-        found = {maker: (owner, told) for maker, owner, told in _choices(module)}
-        made = [_router(module, path, owner, told) for path, (owner, told) in found.items()]
+        made = [_router(module, path, told) for path, told in dict(_choices(module)).items()]
     if not made:
         raise ModelError(
             f"{_name(module)} has no routers: no module's choice reaches a module of experts", "use router: null"
@@ -124,10 +123,10 @@ class _Told:
     answer: Any
 
 
-def _choices(module: nn.Module) -> Iterator[tuple[str, str, _Told]]:
-    """Yield (path of the router, path of the experts, what was said), in the order of the calls."""
+def _choices(module: nn.Module) -> Iterator[tuple[str, _Told]]:
+    """Yield (path of the router, what its experts were told), in the order of the calls."""
     made: list[tuple[str, set[int], Any]] = []  # who answered which choices
-    taken: list[tuple[str, int, set[int]]] = []  # which experts took which choices
+    taken: list[tuple[int, set[int]]] = []  # how many experts took which choices
     kept: list[Any] = []  # alive, so that no address comes twice
     paths = {part: path for path, part in module.named_modules()}
 
@@ -135,7 +134,7 @@ def _choices(module: nn.Module) -> Iterator[tuple[str, str, _Told]]:
         kept.append((args, kwargs))
         experts = _experts(part)
         if experts and (told := _marks((*args, *kwargs.values()))):
-            taken.append((paths[part], experts, told))
+            taken.append((experts, told))
 
     def after(part: nn.Module, args: Any, answer: Any) -> None:
         kept.append(answer)
@@ -144,11 +143,10 @@ def _choices(module: nn.Module) -> Iterator[tuple[str, str, _Told]]:
 
     with _hooked(paths, before, after):
         _run(module)
-    for owner, experts, told in taken:
+    for experts, told in taken:
         for path, said, answer in made:  # the innermost answers first
-            part = module.get_submodule(path)
-            if told & said and not owner.startswith(f"{path}.") and _matrix(part, experts) is not None:
-                yield path, owner, _Told(experts, answer)
+            if told & said and _matrix(module.get_submodule(path), experts) is not None:
+                yield path, _Told(experts, answer)
                 break
 
 
@@ -201,7 +199,7 @@ def _matrix(part: nn.Module, experts: int) -> nn.Parameter | None:
     return next((p for p in part.parameters() if p.ndim == 2 and len(p) == experts), None)
 
 
-def _router(module: nn.Module, path: str, owner: str, told: _Told) -> Router:
+def _router(module: nn.Module, path: str, told: _Told) -> Router:
     part, experts = module.get_submodule(path), told.experts
     matrix = _matrix(part, experts)
     assert matrix is not None  # noqa: S101  _choices saw it
