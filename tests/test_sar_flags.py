@@ -26,7 +26,8 @@ def test_the_defaults_are_those_of_the_first_script():
     assert (made.distill.temperature, made.distill.alpha) == (2.0, pytest.approx(0.9))
     moe = made.distill.moe
     assert (moe.router_lr, moe.anchor, moe.balance, moe.entropy) == (5e-4, 1e-4, 1e-3, 1e-4)
-    assert made.distill.offload_teacher
+    assert not made.distill.offload_teacher
+    assert recipe(offload_teacher_to_cpu=True).distill.offload_teacher
     assert made.output_dir == "outputs/sar_kd"
 
 
@@ -78,7 +79,7 @@ def test_what_cannot_be_meant_is_refused_with_the_flag(given, told):
 
 
 def test_every_flag_of_the_contract_is_there():
-    wanted = """"teacher_model student_model dataset_name dataset_config_name block_size per_device_batch_size
+    wanted = """teacher_model student_model dataset_name dataset_config_name block_size per_device_batch_size
         grad_accum_steps train_batch_size eval_batch_size train_steps eval_steps save_steps student_lr
         router_lr temperature alpha_kd alpha_ce alpha router_anchor_weight router_load_balance_weight
         router_entropy_weight weight_decay max_grad_norm use_scheduler warmup_steps scheduler_type

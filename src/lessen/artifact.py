@@ -105,8 +105,11 @@ class Artifact:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the weights, the configuration and the processor: what the answers depend on."""
-        return digest({"files": self.manifest.files, "info": self.info.model_dump(mode="json")})
+        """SHA-256 over the weights, the configuration and the processor: what the answers depend on.
+
+        Where a model came from does not count: one that is named by its folder is the same.
+        """
+        return digest({"files": self.manifest.files, "info": self.info.model_dump(mode="json", exclude={"source"})})
 
     def open(self, device: str = "cpu", threads: int | None = None) -> Session:
         """Open the model in its own runtime."""

@@ -114,21 +114,23 @@ def plan(recipe: Recipe) -> Plan:
 def _does(recipe: Recipe, name: str) -> str:
     r = recipe
     student = "a smaller copy of the teacher" if r.student.model == "teacher" else r.student.model
-    trains = (
-        f"train {r.teacher.model}, {r.teacher.train.epochs:g} epochs" if r.teacher.train else f"take {r.teacher.model}"
-    )
+    trains = f"train {r.teacher.model}, {_length(r.teacher.train)}" if r.teacher.train else f"take {r.teacher.model}"
     cut = f"remove {r.prune.remove_frac:.0%} ({r.prune.pattern}"
     recover = f"{r.prune.recover.epochs:g} epochs of recovery" if r.prune.recover else "no recovery"
     return {
         "teacher": trains,
         "runtime": "the teacher in ONNX Runtime, for comparison",
         "control": f"{student} on labels alone, for comparison",
-        "distill": f"{student}, {r.distill.objective}, {r.distill.train.epochs:g} epochs",
+        "distill": f"{student}, {r.distill.objective}, {_length(r.distill.train)}",
         "random": f"{cut}, random), {recover}, for comparison",
         "prune": f"{cut}, {r.prune.method}), {recover}",
         "export": f"write {', '.join(r.export.formats)}",
         "quantize": f"backend {r.quantize.backend}",
     }.get(name, name)
+
+
+def _length(cfg: Train) -> str:
+    return f"{cfg.max_steps} steps" if cfg.max_steps else f"{cfg.epochs:g} epochs"
 
 
 def _rows(recipe: Recipe) -> tuple[Estimate, float | None]:
@@ -139,12 +141,14 @@ def _rows(recipe: Recipe) -> tuple[Estimate, float | None]:
         return Estimate(None, "rows", f"{recipe.data.path} is not on this machine"), None
     splits = data.load(recipe.data, recipe.task, recipe.seed)
     sizes = [f"{name} {len(getattr(splits, name))}" for name in ("train", "validation", "test")]
-    counts = f"{', '.join(sizes)}; {len(splits.labels)} labels"
-    if recipe.task != "text-classification":
+    counts = ", ".join(sizes) + (f"; {len(splits.labels)} labels" if splits.labels else "")
+    if recipe.task == "image-classification":
         return Estimate(len(splits.train), "rows", counts), None
     sample = splits.train.inputs[:500]
-    characters = sum(map(len, sample)) / max(1, len(sample))
-    return Estimate(len(splits.train), "rows", counts), min(recipe.data.max_length, characters / CHARACTERS_PER_TOKEN)
+    tokens = sum(map(len, sample)) / max(1, len(sample)) / CHARACTERS_PER_TOKEN
+    if recipe.task != "causal-lm":  # documents are read whole, in pieces
+        tokens = min(recipe.data.max_length, tokens)
+    return Estimate(len(splits.train), "rows", counts), 2 * tokens if recipe.task == "seq2seq" else tokens
 
 
 def _parameters(recipe: Recipe, spec: ModelSpec) -> Estimate:

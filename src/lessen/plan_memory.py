@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from lessen import sequence_rules
 from lessen.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def plan_memory(recipe: Recipe, free: float | None = None) -> Memory:
     precision = train.precision
     if precision == "auto":
         precision = "bf16" if has_bf16(torch.device(device)) else "fp32"
-    live = recipe.distill.cache == "off" or recipe.distill.sequences == "student" or recipe.distill.router == "ka"
+    live = sequence_rules.live(recipe.distill) is not None or recipe.distill.cache == "off"
     micro = max(1, train.batch_size // train.accumulate)
     settings = Settings(micro, train.accumulate, not live, train.gradient_checkpointing)
     teacher, student = _shape(recipe, recipe.teacher), _shape(recipe, recipe.student)
@@ -148,7 +149,7 @@ def plan_memory(recipe: Recipe, free: float | None = None) -> Memory:
     def need(chosen: Settings) -> Need:
         return estimate(teacher, student, chosen, tokens, precision, recipe.distill.chunk_tokens)
 
-    may_cache = recipe.distill.sequences != "student" and recipe.distill.router not in ("ka", "sar")
+    may_cache = sequence_rules.live(recipe.distill) is None
     fitting = (need(s) for s in _gentler(settings, may_cache))
     proposed = next((n for n in fitting if n.total <= HEADROOM * there), None)
     return Memory(teacher, student, tokens, precision, device, there, need(settings), proposed)

@@ -209,7 +209,7 @@ class _Recorder:
             stage="baseline",
             artifact=None,
             device="cpu",
-            runtime="scikit-learn",
+            runtime=str(facts.get("runtime", "scikit-learn")),
             role="reference",
             metrics=metrics,
             facts=facts,

@@ -51,7 +51,7 @@ FLAGS: tuple[Flag, ...] = (
     _flag("warmup_steps", "int", 100, "with --use_scheduler -> distill.train.warmup_frac"),
     _flag("scheduler_type", "text", "cosine", "with --use_scheduler", ("linear", "cosine")),
     _flag("model_dtype", "text", "float32", "autocast of both models -> distill.train.precision", tuple(PRECISION)),
-    _flag("offload_teacher_to_cpu", "switch", True, "-> distill.offload_teacher; it leaves after the step"),
+    _flag("offload_teacher_to_cpu", "switch", False, "-> distill.offload_teacher; it leaves after the step"),
     _flag("no_offload_teacher_to_cpu", "switch", False, "the teacher stays on the accelerator"),
     _flag("gradient_checkpointing", "switch", False, "-> distill.train.gradient_checkpointing"),
     _flag("no_gradient_checkpointing", "switch", False, "activations are kept"),
@@ -115,7 +115,7 @@ def translate(given: Mapping[str, Any]) -> dict[str, Any]:
     put(values, "distill.moe.clip_norm", every["max_grad_norm"])
     put(values, "distill.train.precision", PRECISION[every["model_dtype"]])
     put(values, "distill.train.gradient_checkpointing", bool(every["gradient_checkpointing"]))
-    put(values, "distill.offload_teacher", not every["no_offload_teacher_to_cpu"])
+    put(values, "distill.offload_teacher", bool(every["offload_teacher_to_cpu"]))
     put(values, "distill.cross_tokenizer", "align")
     _schedule(values, every)
     if "early_stopping_patience" not in every:

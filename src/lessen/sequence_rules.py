@@ -70,6 +70,10 @@ def _distill(cfg: Distill, recipe: Recipe) -> None:
     reason = live(cfg)
     if reason and cfg.cache == "on":
         raise RecipeError(f"distill.cache is on, but {reason}", "set distill.cache to auto or off")
+    if cfg.cache == "on" and cfg.targets == "dense":
+        raise RecipeError(
+            "distill.cache is on, distill.targets is dense: whole distributions are not stored", "use top_k"
+        )
     if cfg.targets in ("top_k", "sampled") and (reason or cfg.cache == "off"):
         reason = reason or "distill.cache is off"
         raise RecipeError(f"distill.targets is {cfg.targets}, but {reason}", "sparse targets come from the cache")
@@ -94,8 +98,6 @@ def live(cfg: Distill) -> str | None:
         return f"distill.router is {cfg.router}: the teacher answers differently at every step"
     if any(cfg.features.values()):
         return "distill.features compares what only the running teacher gives"
-    if cfg.cross_tokenizer == "align":
-        return "distill.cross_tokenizer is align: the teacher reads other tokens"
     return None
 
 

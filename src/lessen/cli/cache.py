@@ -115,8 +115,8 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         reason = "distill.cache is off" if cfg.cache == "off" else "distill.targets is dense"
     elif cfg.sequences != "data":
         reason = f"distill.sequences is {cfg.sequences}: its texts are not there before the run"
-    elif cfg.router not in (None, "frozen") or cfg.cross_tokenizer == "align" or any(cfg.features.values()):
-        reason = "a router that is not frozen, cross_tokenizer and features need the running teacher"
+    elif cfg.router not in (None, "frozen") or any(cfg.features.values()):
+        reason = "a router that is not frozen and features need the running teacher"
     if reason is not None:
         raise RecipeError(f"there is nothing to store: {reason}", "see docs/distill.md for what is kept")
     return recipe

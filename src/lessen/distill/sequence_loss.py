@@ -203,15 +203,13 @@ def _aligned(
             f"{sizes}: different tokenizers, so their distributions are over different things",
             "give the student the teacher's (student.tokenizer: teacher), or set distill.cross_tokenizer to align",
         )
-    clash = {
-        "router": cfg.router, "sequences": cfg.sequences if cfg.sequences != "data" else None,
-        "features": ", ".join(cfg.features) or None, "objective": cfg.objective if cfg.objective != "kl" else None,
-    }  # fmt: skip
-    for name, given in clash.items():
-        if given is not None:
+    plain: dict[str, Any] = {"router": None, "sequences": "data", "cache": "auto", "features": {}, "objective": "kl"}
+    for name, usual in plain.items():
+        given = getattr(cfg, name)
+        if given not in (usual, "off"):
             raise RecipeError(
                 f"distill.{name} is {given}, but the tokenizers differ: {sizes}",
-                "across tokenizers there is only kl on data",
+                "across tokenizers there is objective kl on the data's texts",
             )
     theirs = rows_of(splits, "train", teacher.processor, ctx.cache_dir)
     if not isinstance(train, Blocks) or not isinstance(theirs, Blocks):

@@ -82,7 +82,7 @@ def _counted(splits: Splits, processor: Any, cfg: Measure, seed: int) -> tuple[M
         del found["token_accuracy"]
         metrics |= found if part == "test" else {tokens.of_text(name, part): m for name, m in found.items()}
     metrics["fit_s"] = measured(seconds, "s", n=1)
-    return metrics, {"method": "interpolated Kneser-Ney trigrams of the teacher's tokens"}
+    return metrics, {"runtime": "counts", "method": "interpolated Kneser-Ney trigrams of the teacher's tokens"}
 
 
 def _copied(splits: Splits, cfg: Measure, seed: int) -> tuple[Metrics, dict[str, Any]]:
@@ -94,7 +94,10 @@ def _copied(splits: Splits, cfg: Measure, seed: int) -> tuple[Metrics, dict[str,
     references = tokens.target_texts(splits, splits.test)[:first]
     language = (splits.settings.languages or ("", ""))[1]
     found = texts.overlap(sources, references, language)
-    return texts.metrics(found, bootstrap=cfg.bootstrap, seed=seed), {"method": "the source, copied"}
+    return texts.metrics(found, bootstrap=cfg.bootstrap, seed=seed), {
+        "runtime": "copying",
+        "method": "the source, copied",
+    }
 
 
 def _text_model(seed: int) -> Any:
