@@ -2,8 +2,9 @@
 
 python benchmarks/seeds.py recipes/gpt2.yaml --seeds 1 2 3 --out runs/gpt2-seeds --set data.held_out.wikitext=valid.txt
 
-Every seed draws its own split, teacher and student. Finished runs in the folder are not run again. Writes
-<name>-seeds.json beside this file unless --json says where.
+The splits and the teacher are those of the first seed; every seed draws its own student and order of batches, for the
+control and for the distilled student alike. Finished runs in the folder are not run again. Writes <name>_seeds.json
+beside this file unless --json says where.
 """
 
 from __future__ import annotations
@@ -99,9 +100,14 @@ def main() -> None:
     for text in args.set:
         override(values, *text.split("=", 1))
     out = args.out or Path("runs") / f"{values['name']}-seeds"
+    override(values, "data.seed", str(args.seeds[0]))
+    alone = {**values, "seed": args.seeds[0], "pipeline": "baseline", "export": {"formats": []}}
+    teacher = run(parse(alone), out_dir=out / "teacher").row("teacher")
+    folder = str((out / "teacher" / teacher.artifact).resolve())
     entries = []
     for seed in args.seeds:
-        report = run(parse({**values, "seed": seed}), out_dir=out / f"seed-{seed}")
+        taken = {**values, "seed": seed, "teacher": {"model": folder, "train": None}}
+        report = run(parse(taken), out_dir=out / f"seed-{seed}")
         entries.append(entry(report, seed))
         print(f"seed {seed} done", flush=True)
     file = args.json or HERE / f"{values['name']}_seeds.json"

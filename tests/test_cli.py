@@ -58,7 +58,7 @@ def test_version_names_python_and_torch(capsys: pytest.CaptureFixture[str]) -> N
         (["run", "--prune_sparcity", "0.3"], "did you mean --prune_sparsity?"),
         (["run"], "neither a recipe nor a setting"),
         (["run", "absent.yaml"], "no recipe at absent.yaml"),
-        (["run", "absent"], "one of cifar10, digits, docstrings, multi30k"),
+        (["run", "absent"], "one of cifar10, digits, docstrings"),
         (["run", "--seed"], "--seed: expected one argument"),
         (["run", "--seed", "x", "--data.path", "d.csv"], "seed is 'x'"),
         (["run", "--prune.remove_frac", "1.5"], "prune.remove_frac is '1.5'"),

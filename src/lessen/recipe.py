@@ -41,6 +41,7 @@ class Data(Section):
     folds: Positive = Field(1, description="k > 1: every fold is run, mean and spread are reported")
     fold: int | None = Field(None, ge=0, description="which of the folds; set by the program")
     fraction: float = Field(1.0, gt=0, le=1, description="share of the rows used, drawn per label")
+    seed: int | None = Field(None, ge=0, description="of the splits alone; the recipe's seed when absent")
     stratify: bool = Field(True, description="keep label shares equal across splits")
     max_length: Positive = Field(128, description="tokens a text is cut to")
     image_size: Positive | None = Field(None, description="pixels a side; the model's own when absent")

@@ -144,6 +144,7 @@ def test_settings_reach_the_objective():
             torch.testing.assert_close(found.total, want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", TRUNCATES)
 def test_gradients_equal_finite_differences_in_float64(objective):
     """R6: against dense, truncated (K = 5) and softened truncated targets, with bias, scale and softcap."""

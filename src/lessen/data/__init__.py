@@ -32,12 +32,13 @@ def load(cfg: recipe.Data, task: str, seed: int) -> Splits:
     Args:
         cfg: with folds > 1, `fold` (0 where absent) says which one is the test split.
         task: text-classification, image-classification, seq2seq or causal-lm.
-        seed: decides the splits together with the rows' contents.
+        seed: decides the splits together with the rows' contents, unless cfg.seed does.
 
     Raises:
         DataError: the data cannot be used as asked.
         UnavailableError: a hub data set that cannot be had.
     """
+    seed = seed if cfg.seed is None else cfg.seed
     table = _tables(cfg, task)
     if table.form != "labels":
         return texts.load(table, cfg, task, seed)

@@ -47,7 +47,7 @@ class _Uses:
     zeros: dict[str, str]
 
 
-def count_onnx(file: Path, tally: Tally, seen: set[tuple[str, int]]) -> None:
+def count_onnx(file: Path, tally: Tally, seen: set[tuple[str, int]] | None = None) -> None:
     """Add the weights of an ONNX file, external data included, to a tally.
 
     Args:
@@ -56,6 +56,7 @@ def count_onnx(file: Path, tally: Tally, seen: set[tuple[str, int]]) -> None:
     import onnx
     from onnx import numpy_helper
 
+    seen = set() if seen is None else seen
     outside = _outside(onnx.load(str(file), load_external_data=False))
     model = onnx.load(str(file))
     tensors = {t.name: t for t in model.graph.initializer} | _constants(model)
