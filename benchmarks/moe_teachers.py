@@ -32,7 +32,7 @@ WAYS: dict[str, dict[str, Any]] = {
 MORE: dict[str, Any] = {
     "alpha": 1.0, "temperature": 1.0, "prompt_tokens": 24, "max_new_tokens": 32, "control": False,
     "moe": {"router_lr": 1e-4, "balance": 0.01},
-    "train": {"max_steps": 120, "eval_steps": 40, "batch_size": 16, "lr": 3e-4, "warmup_frac": 0.05},
+    "train": {"max_steps": 100, "eval_steps": 50, "batch_size": 8, "lr": 3e-4, "warmup_frac": 0.05},
 }  # fmt: skip
 
 

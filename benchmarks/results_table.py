@@ -9,16 +9,19 @@ import sys
 from pathlib import Path
 
 from lessen.report import Report, Row, read
+from lessen.report.headline import headline
 
-COLUMNS = ("stage", "macro-F1", "agreement", "parameters", "files, MB", "smaller", "p50, ms", "faster")
+COLUMNS = ("parameters", "files, MB", "smaller", "p50, ms", "faster")
+NAMES = {"f1_macro": "macro-F1", "agreement_with_teacher": "agreement", "bleu": "BLEU", "chrf": "chrF",
+         "rouge_l": "ROUGE-L", "bits_per_byte": "bits per byte"}  # fmt: skip
+FORMS = {"f1_macro": ".4f", "agreement_with_teacher": ".3f", "rouge_l": ".3f", "bits_per_byte": ".3f"}
 
 
-def cells(row: Row, teacher: Row) -> list[str]:
+def cells(row: Row, teacher: Row, quality: tuple[str, ...]) -> list[str]:
     """Return the cells of a stage; the ratios are to the teacher."""
     size, whole = row.value("file_bytes"), teacher.value("file_bytes")
     shown = [
-        ("f1_macro", 1, ".4f", ""),
-        ("agreement_with_teacher", 1, ".3f", ""),
+        *((name, 1, FORMS.get(name, ".2f"), "") for name in quality),
         ("parameters", 1e6, ".2f", " M"),
         ("file_bytes", 1e6, ".2f", ""),
     ]
@@ -39,8 +42,10 @@ def table(report: Report) -> str:
     teacher = report.teacher
     if teacher is None:
         raise SystemExit(f"{report.run_id} has no teacher")
-    rows = [cells(r, teacher) for r in ([report.baseline] if report.baseline else []) + report.rows]
-    lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
+    quality = headline(report).columns
+    rows = [cells(r, teacher, quality) for r in ([report.baseline] if report.baseline else []) + report.rows]
+    names = ("stage", *(NAMES.get(name, name) for name in quality), *COLUMNS)
+    lines = [names, ("---",) * len(names), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -48,7 +53,7 @@ def main() -> None:
     """Print a table for every run folder given."""
     for folder in sys.argv[1:]:
         report = read(Path(folder))
-        n = report.teacher.metrics["f1_macro"].n if report.teacher else None
+        n = report.teacher.metrics[headline(report).metric].n if report.teacher else None
         print(f"### {report.name}\n\n{report.created[:10]}, {report.pipeline}, {n} test samples.\n\n{table(report)}\n")
 
 

@@ -228,3 +228,15 @@ def test_docstrings_of_packages_are_documents_too():
     splits = load(TEXTS, "docstrings", labels=("jinja2", "yaml"), limit=30)
     assert sum(map(len, parts(splits))) == 30
     assert "ninja" in " ".join(splits.train.inputs).lower() or "yaml" in " ".join(splits.train.inputs).lower()
+
+
+def test_data_seed_fixes_the_splits_whatever_the_seed_of_the_recipe() -> None:
+    from lessen import data
+    from lessen.recipe import Data
+
+    def ids(seed: int, cfg: Data) -> list[str]:
+        return [str(i) for i in data.load(cfg, "causal-lm", seed).test.ids]
+
+    free, fixed = Data(source="pydocs", limit=60), Data(source="pydocs", limit=60, seed=7)
+    assert ids(1, free) != ids(2, free)
+    assert ids(1, fixed) == ids(2, fixed) == ids(7, free)
