@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score
 from lessen.data.sequences import IGNORE
 from lessen.errors import RecipeError
 from lessen.info import generates
-from lessen.loss import label_loss, token_scores
+from lessen.loss import label_loss
 from lessen.recipe import Train
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def predict_tokens(
             targets = inputs.pop("targets")
             states = language.states(model.module, inputs)
             there = targets != IGNORE
-            nll, hit = token_scores(states[there], head, targets[there])
+            nll, hit = language.scores(states[there], head, targets[there])
             losses.append(nll.double().cpu().numpy())
             hits.append(hit.cpu().numpy())
     return np.concatenate(losses), np.concatenate(hits)

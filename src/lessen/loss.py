@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int64, Num
+from jaxtyping import Float, Int64, Num
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,7 +14,6 @@ from lessen.data.sequences import IGNORE
 
 if TYPE_CHECKING:
     from lessen.info import ModelInfo
-    from lessen.models.language import Head
     from lessen.recipe import Train
 
 LabelLoss = Callable[[Tensor, Tensor], Tensor]
@@ -102,23 +101,3 @@ def sigmoid_loss(
         p = torch.sigmoid(z)
         loss = loss * torch.where(targets > 0.5, 1 - p, p).pow(gamma)
     return loss.mean(dim=1)
-
-
-@torch.no_grad()
-def token_scores(
-    states: Float[Tensor, "n width"], head: Head, targets: Int64[Tensor, " n"], chunk: int = 512
-) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Return the negative log-likelihood of each token, fp32 nats, and whether it was the likeliest.
-
-    Args:
-        states: what the head reads.
-        targets: token ids; none may be ignored.
-        chunk: tokens whose logits exist at a time.
-    """
-    losses, hits = [states.new_zeros(0, dtype=torch.float32)], [targets.new_zeros(0, dtype=torch.bool)]
-    for at in range(0, len(targets), chunk):
-        wanted = targets[at : at + chunk]
-        logits = head.logits(states[at : at + chunk]).float()
-        losses.append(functional.cross_entropy(logits, wanted, reduction="none"))
-        hits.append(logits.argmax(dim=-1) == wanted)
-    return torch.cat(losses), torch.cat(hits)

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lessen import plugins
 from lessen.distill.tokens import linear
-from lessen.distill.tokens.linear import DenseTeacher, fused_loss, nll, token_objectives
+from lessen.distill.tokens.linear import DenseTeacher, fused_loss, token_objectives
 from lessen.distill.tokens.targets import SparseTargets, entropy, sampled, top_k
 from lessen.errors import ModelError, RecipeError, TrainingError
 from lessen.models.language import Head
@@ -466,20 +466,6 @@ def test_the_value_of_sampled_targets_is_a_cross_entropy():
     targets = sampled(logits, 5000, torch.Generator().manual_seed(0))
     found = fused_loss(states, head, labels, alpha=1.0, teacher=targets)
     torch.testing.assert_close(found.soft, entropy(logits)[labels != -100].sum(), rtol=0.02, atol=0)
-
-
-def test_nll_is_that_of_the_labels_and_says_which_were_likeliest(monkeypatch):
-    states, head, labels = student(bias=draw(VOCAB + 2, seed=6), softcap=3.0, scale=0.5)
-    logits = head.logits(states).detach()
-    labels[0] = logits[0].argmax()
-    monkeypatch.setattr(linear, "CELLS", 2 * VOCAB)
-    values, hits = nll(states, head, labels, chunk=3)
-    rows = labels != -100
-    torch.testing.assert_close(values, functional.cross_entropy(logits, labels, reduction="none"))
-    assert (hits[rows] == (logits.argmax(1) == labels)[rows]).all()
-    assert hits[0]
-    assert not hits[~rows].any()
-    assert (values.dtype, values.requires_grad) == (torch.float32, False)
 
 
 def test_what_cannot_be_taken_from_the_targets_is_refused():

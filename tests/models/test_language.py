@@ -172,3 +172,17 @@ def test_generation_settings_name_the_tokenizer_s_tokens(kit):
 
 def test_every_family_s_module_is_the_stock_class():
     assert stock_class("causal-lm") is AutoModelForCausalLM
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_scores_are_the_loss_of_each_token_and_padding_rows_have_no_share(chunk):
+    torch.manual_seed(0)
+    head = language.Head(torch.randn(12, 5), torch.randn(12), 0.5, 3.0, 10)
+    states, targets = torch.randn(7, 5), torch.randint(0, 10, (7,))
+    logits = head.logits(states)[:, :10]
+    targets[0] = logits[0].argmax()
+    losses, hits = language.scores(states, head, targets, chunk)
+    torch.testing.assert_close(losses, torch.nn.functional.cross_entropy(logits, targets, reduction="none"))
+    assert hits.tolist() == (logits.argmax(dim=1) == targets).tolist()
+    assert hits[0]
+    assert [len(part) for part in language.scores(states[:0], head, targets[:0])] == [0, 0]

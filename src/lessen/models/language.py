@@ -95,6 +95,27 @@ def states(module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     return last
 
 
+@torch.no_grad()
+def scores(
+    states: Tensor, head: Head, targets: Tensor, chunk: int = 512, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Return the negative log-likelihood of each token [n], nats, and whether it was the likeliest, bool [n].
+
+    Args:
+        states: what the head reads, [n, width].
+        targets: token ids [n]; none may be ignored.
+        chunk: tokens whose logits exist at a time.
+        dtype: of the logits and the result.
+    """
+    losses, hits = [states.new_zeros(0, dtype=dtype)], [targets.new_zeros(0, dtype=torch.bool)]
+    for at in range(0, len(targets), chunk):
+        wanted = targets[at : at + chunk]
+        logits = head.logits(states[at : at + chunk]).to(dtype)
+        losses.append(nn.functional.cross_entropy(logits, wanted, reduction="none"))
+        hits.append(logits.argmax(dim=-1) == wanted)
+    return torch.cat(losses), torch.cat(hits)
+
+
 def tokens_(module: nn.Module, processor: Processor) -> None:
     """Make the generation settings name the processor's padding, end and start tokens, in place.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,15 +96,12 @@ class EagerDecoder:
         from lessen.models import language
 
         states = language.states(self.module, self._inputs(batch))
-        head, targets = language.head(self.module), batch["targets"]
+        head, targets = replace(language.head(self.module), vocab=self.vocab), batch["targets"]
         nll, hit = np.zeros(targets.shape), np.zeros(targets.shape, dtype=bool)
-        rows, places = np.nonzero(targets != IGNORE)
-        for at in range(0, len(rows), decode.CHUNK):
-            chosen = rows[at : at + decode.CHUNK], places[at : at + decode.CHUNK]
-            said = torch.from_numpy(targets[chosen]).to(self.device)
-            logits = head.logits(states[chosen])[:, : self.vocab].double()
-            nll[chosen] = torch.nn.functional.cross_entropy(logits, said, reduction="none").cpu().numpy()
-            hit[chosen] = (logits.argmax(dim=1) == said).cpu().numpy()
+        there = targets != IGNORE
+        said, chosen = torch.from_numpy(targets[there]).to(self.device), torch.from_numpy(there).to(self.device)
+        found = language.scores(states[chosen], head, said, decode.CHUNK, torch.float64)
+        nll[there], hit[there] = (values.cpu().numpy() for values in found)
         return nll, hit
 
     def _inputs(self, batch: Batch) -> dict[str, Tensor]:

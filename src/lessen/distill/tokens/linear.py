@@ -21,7 +21,7 @@ from torch import Tensor
 from lessen import plugins
 from lessen.data.sequences import IGNORE
 from lessen.distill.divergence import wide
-from lessen.distill.tokens.rows import Weighing, against_dense_, against_sparse_, labelled
+from lessen.distill.tokens.rows import Weighing, against_dense_, against_sparse_
 from lessen.distill.tokens.targets import SparseTargets, refuse_targets
 from lessen.errors import ModelError, RecipeError, TrainingError
 
@@ -111,27 +111,6 @@ def fused_loss(
     job = _Job(head, labels, teacher, how, max(1, chunk), keep)
     total, ce, soft = _Fused.apply(states, head.weight, head.bias, job)  # type: ignore[no-untyped-call]
     return FusedLoss(total, ce, soft, supervised)
-
-
-@torch.no_grad()
-def nll(states: Tensor, head: Head, labels: Tensor, chunk: int = 256) -> tuple[Tensor, Tensor]:
-    """Return each position's negative log-likelihood [n] in nats, fp32, and whether its label is the likeliest token.
-
-    0 and false where the label is IGNORE. Arguments as in `fused_loss`.
-    """
-    values = torch.zeros(labels.shape, dtype=torch.float32, device=states.device)
-    hits = torch.zeros(labels.shape, dtype=torch.bool, device=states.device)
-    (at,) = torch.nonzero(labels != IGNORE, as_tuple=True)
-    states, labels = states[at], labels[at]
-    scorer = _Scorer(head, states)
-    for part in _parts(len(at), chunk):
-        raw = scorer(states[part])
-        for rows in _parts(len(raw), scorer.rows):
-            z = scorer.shaped_(wide(raw[rows]))
-            here = at[part][rows]
-            value, hit = labelled(z, labels[part][rows])
-            values[here], hits[here] = value.float(), hit
-    return values, hits
 
 
 @dataclass(frozen=True, eq=False)
