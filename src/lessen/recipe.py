@@ -69,7 +69,7 @@ class Data(Section):
 class ModelSpec(Section):
     """A model to fetch or build."""
 
-    model: str = Field(description="a hub id, a local folder, scratch:<preset>, or (student) teacher")
+    model: str = Field(description="a hub id, a local folder, scratch:<preset>, or (student) teacher, experts")
     layers: Positive | None = Field(None, description="number of layers; the model's own when absent")
     hidden_size: Positive | None = Field(None, description="width of the residual stream")
     intermediate_size: Positive | None = Field(None, description="units of each feed-forward layer")

@@ -29,6 +29,8 @@ def refuse(recipe: Recipe) -> None:
 
 
 def _not_for_labels(recipe: Recipe) -> None:
+    if recipe.student.model == "experts":
+        raise RecipeError(f"student.model is experts, task is {recipe.task}", "experts are of causal-lm teachers")
     defaults = type(recipe.distill).model_fields
     for name in ONLY_GENERATE:
         given = getattr(recipe.distill, name)
@@ -78,6 +80,13 @@ def _distill(cfg: Distill, recipe: Recipe) -> None:
         reason = reason or "distill.cache is off"
         raise RecipeError(f"distill.targets is {cfg.targets}, but {reason}", "sparse targets come from the cache")
     _router(cfg, recipe.task)
+    student = recipe.student
+    shape = [n for n in ("layers", "hidden_size", "heads", "config") if getattr(student, n)]
+    if student.model == "experts" and (shape or student.init != "auto"):
+        raise RecipeError(
+            f"student.model is experts, student.{(shape or ['init'])[0]} is given",
+            "a student made of experts has the teacher's shape; student.intermediate_size says how many are joined",
+        )
 
 
 def _objective(cfg: Distill) -> None:

@@ -17,7 +17,7 @@ from lessen.distill.sequence_loss import sequence_loss
 from lessen.distill.sides import Live, Stored
 from lessen.errors import ModelError, RecipeError, TrainingError
 from lessen.processors import train_bpe_processor
-from lessen.recipe import Distill, Moe, Train
+from lessen.recipe import Distill, ModelSpec, Moe, Train
 from lessen.terms import Batch
 
 TRAIN = Train(epochs=1, batch_size=8, lr=3e-3, precision="fp32", warmup_frac=0, patience=None)
@@ -232,3 +232,31 @@ def test_r19_a_teacher_that_knows_less_than_the_frequencies_of_tokens_stops_the_
     with pytest.raises(TrainingError, match="frequencies of single tokens give"):
         distill(teacher, student, cfg, speakers.splits("gpt2"), ctx, out=tmp_path / "out", key="k")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("width", "how"), [(None, "average"), (64, "concatenate")])
+def test_a_dense_student_is_made_of_the_experts_of_its_teacher(teachers, tmp_path, width, how):
+    teacher = models.open_model(teachers["mixtral"])
+    splits = speakers.splits("mixtral")
+    spec = ModelSpec(model="experts", intermediate_size=width)
+    student = models.student(spec, teacher, splits, splits.settings, "causal-lm", 0)
+    assert student.info.family == "mistral"
+    assert student.module.config.intermediate_size == (width or 32)
+    assert (student.facts["experts"], student.facts["observed_rows"]) == (
+        how,
+        len(rows_of(splits, "train", teacher.processor, None)),
+    )
+    same = student.module.get_submodule("model.layers.0.self_attn.q_proj").weight
+    assert torch.equal(same, teacher.module.get_submodule("model.layers.0.self_attn.q_proj").weight)
+    with pytest.raises(ModelError, match="an expert has 32 units"):
+        models.student(
+            spec.model_copy(update={"intermediate_size": 40}), teacher, splits, splits.settings, "causal-lm", 0
+        )
+
+
+def test_a_dense_teacher_has_no_experts_to_make_a_student_of(teachers):
+    splits = speakers.splits("gpt2")
+    with pytest.raises(ModelError, match="has no experts"):
+        models.student(
+            ModelSpec(model="experts"), models.open_model(teachers["gpt2"]), splits, splits.settings, "causal-lm", 0
+        )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lessen.errors import UnavailableError
+from lessen.errors import ModelError, UnavailableError
 from lessen.info import generates
 from lessen.models import hub, presets
 from lessen.models.build import config_of, info_of, label_, module_of, wanted_shape
@@ -89,6 +89,8 @@ def experts(model: str) -> int:
 
 
 def _config(recipe: Recipe, spec: ModelSpec) -> tuple[Any, ModelInfo]:
+    if spec.model == "experts":
+        raise ModelError("a student made of experts has a size once they are counted", "run the recipe")
     if spec.model == "teacher":
         old, above = _config(recipe, recipe.teacher)
         one = family(above.family)

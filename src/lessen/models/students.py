@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import torch
+
+from lessen.data.rows import rows_of
 from lessen.errors import ModelError
 from lessen.info import ModelInfo
 from lessen.models import Model, presets, sources
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from lessen.data import Splits
     from lessen.recipe import Data, ModelSpec
 
+OBSERVED = 64  # training rows on which the use of experts is counted
 INHERITED = ("pooling", "head_width", "output")
 NOT_SHAPE = {"transformers_version", "architectures", "dtype", "id2label", "label2id", "problem_type"}
 
@@ -25,6 +30,8 @@ def student(spec: ModelSpec, teacher: Model, splits: Splits, data_cfg: Data, tas
     """Return a student as `lessen.models.student` says."""
     if spec.model == "teacher":
         return _derived(spec, teacher, splits, seed)
+    if spec.model == "experts":
+        return _from_experts(spec, teacher, splits)
     if not spec.model.startswith(presets.PREFIX):
         if spec.init != "auto":
             raise ModelError(f"init is {spec.init}, but {spec.model} has weights of its own", "use init: auto")
@@ -78,6 +85,32 @@ def _derived(spec: ModelSpec, teacher: Model, splits: Splits, seed: int) -> Mode
     if spec.init == "teacher" and not model.facts.get("copied_parameters"):
         raise _nothing(model)
     return model
+
+
+def _from_experts(spec: ModelSpec, teacher: Model, splits: Splits) -> Model:
+    """Return a dense student of the teacher's shape whose feed-forward parts are made of its experts.
+
+    Without an intermediate_size each is the average of its layer's experts, weighted by how much training rows use
+    them; with one, as many of the most used as it holds stand side by side.
+
+    Raises:
+        ModelError: the teacher has no experts, no dense family fits it, or the width is no multiple of an expert's.
+    """
+    from lessen.models.dense import dense_from_experts
+    from lessen.models.moe import blocks, observe
+
+    width = int(next(iter(blocks(teacher).values())).experts.down_proj.shape[2])  # type: ignore[union-attr, index]
+    wanted = spec.intermediate_size or width
+    if wanted % width:
+        raise ModelError(f"student.intermediate_size is {wanted}; an expert has {width} units", "give a multiple of it")
+    rows = rows_of(splits, "train", teacher.processor, None)
+    chosen = np.linspace(0, len(rows) - 1, min(OBSERVED, len(rows))).astype(np.int64)
+    batches = (rows.batch(chosen[at : at + 8]) for at in range(0, len(chosen), 8))
+    usage = observe(teacher, ({k: torch.from_numpy(v) for k, v in batch.items()} for batch in batches))
+    how: Literal["average", "concatenate"] = "average" if spec.intermediate_size is None else "concatenate"
+    student = dense_from_experts(teacher, usage, how, wanted // width)
+    student.facts |= {"weights": "experts", "observed_rows": len(chosen)}
+    return student
 
 
 def _initialise_(model: Model, teacher: Model, *, must: bool) -> None:
