@@ -88,6 +88,7 @@ def test_the_end_token_stays_learned_where_it_is_also_the_padding():
     assert batch["attention_mask"].tolist() == [[1, 0], [1, 1]]
 
 
+@pytest.mark.slow
 @given(st.integers(1, 40), st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=6), st.booleans())
 def test_every_token_of_a_document_is_predicted_exactly_once(block, texts, pack):
     blocks = blocks_of(split_of(texts), max_length=block, pack=pack)

@@ -106,6 +106,7 @@ def test_d42_clamped_logits_stand_still_at_ln_of_the_vocabulary(teacher, tmp_pat
     assert any("ln(vocabulary of 40)" in message for message in told), "and the stall is named"
 
 
+@pytest.mark.slow
 def test_d42_a_run_that_stands_still_is_stopped(teacher, tmp_path):
     with pytest.raises(TrainingError, match="answers uniformly and learns nothing"):
         train(shifted(small.model(seed=3)), clamped(teacher), tmp_path, 400)

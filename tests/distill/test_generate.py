@@ -405,6 +405,7 @@ def sar_run(folder, check=lambda: None):
     return sar.fingerprint(), torch.cat([p.detach().reshape(-1) for p in student.module.parameters()])
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_resumed_is_the_same(tmp_path):
     whole = sar_run(tmp_path / "whole")
     left = [3]

@@ -205,6 +205,7 @@ def test_align_changes_nothing_where_the_tokenizer_is_the_same(world):
     assert facts["teacher_answers"]["from"] == "cache"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["t5", "gpt2"])
 def test_a_student_learns_from_the_teachers_own_texts(tmp_path, name, monkeypatch):
     monkeypatch.setattr("lessen.distill.stage.probe", lambda *args: {})  # so small a T5 does not pass it
