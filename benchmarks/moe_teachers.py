@@ -66,10 +66,11 @@ def table_of(recipe: Path, out: Path, seed: int) -> dict[str, Any]:
         if control is not None:
             rows["control: labels alone"] = shown(control)
         rows[name] = shown(distilled)
-        facts[name] = {"seconds": distilled.seconds, **distilled.facts.get("distill", {})}
+        told = distilled.facts.get("distill", {})
+        facts[name] = {"seconds": distilled.seconds, **{k: told[k] for k in ("routers", "own_texts") if k in told}}
         print(recipe.stem, seed, name, rows[name]["perplexity"], flush=True)
     sizes = {"teacher": teacher.value("parameters"), "student": start.value("parameters")}
-    settings = {"recipe": values, "ways": WAYS}
+    settings = {"every way": MORE, "ways": WAYS}
     return {"seed": seed, "rows": rows, "facts": facts, "parameters": sizes, "settings": settings,
             "environment": report.environment}  # fmt: skip
 

@@ -54,7 +54,6 @@ def entry(report: Report, seed: int) -> dict[str, Any]:
         "distill_minus_control": found.model_dump(mode="json") if found else None,
         "environment": report.environment,
         "data": {k: report.data.get(k) for k in ("rows", "digest")},
-        "recipe": report.recipe,
     }
 
 
