@@ -110,3 +110,22 @@ def test_perplexity_is_that_of_every_token_and_the_end(gpt2):
 def test_texts_alone_have_no_perplexity_for_a_model_that_answers_sources(t5):
     with pytest.raises(ArtifactError, match="use generate"):
         t5.perplexity(["a"])
+
+
+def test_what_stood_before_sources_in_training_is_put_before_those_that_are_given(folder, t5):
+    from dataclasses import replace
+
+    from lessen import models
+    from lessen.recipe import ModelSpec
+
+    splits = tiny_speakers.splits("t5")
+    asked = replace(splits, settings=splits.settings.model_copy(update={"prefix": "kan om: "}))
+    spec = ModelSpec(model=str(folder / "t5"))
+    taken = models.fetch(spec, asked, asked.settings, "seq2seq", 0)
+    student = models.student(ModelSpec(model="teacher", layers=1), taken, asked, asked.settings, "seq2seq", 0)
+    assert (taken.info.prefix, student.info.prefix) == ("kan om: ", "kan om: ")
+    models.save(taken, folder / "prefixed", stage="teacher", key="", history=(), facts={})
+    texts = list(splits.test.inputs[:4])
+    with_prefix = lessen.load(folder / "prefixed").generate(texts, 5)
+    assert with_prefix == t5.generate([f"kan om: {text}" for text in texts], 5)
+    assert with_prefix != t5.generate(texts, 5)

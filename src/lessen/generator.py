@@ -48,7 +48,7 @@ class Generator:
         """Return the likeliest answer to each source, or continuation of each prompt, without the prompt.
 
         Args:
-            texts: sources with whatever prefix the model was trained on; or prompts.
+            texts: sources, before which the prefix is put that the model was trained with (info.prefix); or prompts.
             max_new_tokens: tokens of an answer at most, the end token included. Prompt and continuation together are
                 no longer than the model's longest text: of a long prompt the end is read, half that length at least,
                 and a continuation ends there.
@@ -158,7 +158,7 @@ class Generator:
     def _prompts(self, texts: Sequence[str], new_tokens: int) -> list[Any]:
         processor = self.processor
         if self.artifact.info.task == "seq2seq":
-            return processor.encode(list(texts))
+            return processor.encode([self.artifact.info.prefix + text for text in texts])
         room = max(processor.max_length - new_tokens, processor.max_length // 2, 1)
         found = [np.asarray(ids, dtype=np.int64) for ids, _ in processor.tokens(list(texts))]
         return [np.asarray([self._start_id, *ids[max(0, len(ids) - room + 1) :]]) for ids in found]

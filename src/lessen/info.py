@@ -39,6 +39,7 @@ class ModelInfo(BaseModel):
     head_width: int | None = None
     dropout: float = 0.1
     threshold: float = 0.5  # sigmoid and two-label softmax: positive from here on
+    prefix: str = ""  # seq2seq: stood before every source in training, and is put before those that are given
     widths: dict[str, int] = {}  # units kept, by group name, where not as in config.json
     masks: dict[str, Any] = {}  # unstructured or N:M: pattern, target, denominator
 

@@ -43,7 +43,7 @@ def fetch(spec: ModelSpec, splits: Splits, data_cfg: Data, task: str, seed: int)
     """
     from lessen.models import sources
 
-    return sources.fetch(spec, splits, data_cfg, task, seed)
+    return _prefixed(sources.fetch(spec, splits, data_cfg, task, seed), data_cfg)
 
 
 def student(spec: ModelSpec, teacher: Model, splits: Splits, data_cfg: Data, task: str, seed: int) -> Model:
@@ -56,7 +56,14 @@ def student(spec: ModelSpec, teacher: Model, splits: Splits, data_cfg: Data, tas
     """
     from lessen.models import students
 
-    return students.student(spec, teacher, splits, data_cfg, task, seed)
+    return _prefixed(students.student(spec, teacher, splits, data_cfg, task, seed), data_cfg)
+
+
+def _prefixed(model: Model, data_cfg: Data) -> Model:
+    """Let a model know what stands before the sources it is trained on."""
+    if model.info.task == "seq2seq":
+        model.info = model.info.model_copy(update={"prefix": data_cfg.prefix})
+    return model
 
 
 def save(
