@@ -102,7 +102,7 @@ class TextProcessor:
         ends = {"eos": self.eos_id, "bos": self.bos_id, "split": self.config.get("split_special_tokens")}
         return digest({**values, **{name: value for name, value in ends.items() if value is not None}})
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
         """Number of token ids, added tokens included."""
         return 1 + int(max(self.tokenizer.get_vocab(with_added_tokens=True).values()))
