@@ -7,12 +7,14 @@ vocabularies, chunks of tokens and truncated targets (K tokens and a tail) are c
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+Between = Callable[..., Tensor]
 SHORTEST = 1e-12  # the derivative of 1 / sqrt(length²) is 0.5e36 there; fp32 holds 3e38
 
 ROUNDING = 1e-5  # of log-probabilities: those of real vocabularies are −10 to −100, known to 1e-6 to 1e-5
@@ -71,6 +73,29 @@ def mixture(log_p: Float[Tensor, "*d c"], log_q: Float[Tensor, "*d c"], share: f
     a = log_p.masked_fill(dead, 0.0) + math.log(share)
     b = log_q.masked_fill(dead, 0.0) + math.log1p(-share)
     return torch.logaddexp(a, b).masked_fill(dead, -torch.inf)
+
+
+def compared(
+    between: Between,
+    student: Float[Tensor, "b c"],
+    teacher: Float[Tensor, "b c"],
+    *,
+    order: int,
+    temperature: float,
+    sigmoid: bool,
+    **settings: float,
+) -> Float[Tensor, " b"]:
+    """Return T^order · between(log teacher, log student) of answers softened by T, the mean over labels, [b].
+
+    Args:
+        between: of two log-probabilities over their last dimension; no gradient runs to the teacher's.
+        order: power of T that keeps the gradient's size.
+        settings: further arguments of `between`.
+    """
+    log_t = log_probabilities(teacher.detach(), temperature=temperature, sigmoid=sigmoid)
+    log_s = log_probabilities(student, temperature=temperature, sigmoid=sigmoid)
+    values: Tensor = between(log_t, log_s, **settings)
+    return temperature**order * values.mean(dim=1)
 
 
 def standardized(logits: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:

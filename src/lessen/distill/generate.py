@@ -23,6 +23,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 
 from lessen.data.sequences import IGNORE, Blocks, Pairs
 from lessen.errors import RecipeError
+from lessen.models.modes import evaluating
 from lessen.terms import Batch
 
 if TYPE_CHECKING:
@@ -205,18 +206,6 @@ class OnPolicy:
 def own_step(seed: int, step: int, share: float) -> bool:
     """Whether a step learns from the student's own texts: the seed draws, with probability `share`, at each step."""
     return _hash(f"{seed}/{step}/whose texts") / 2**56 < share
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Keep a module in evaluation mode for as long as this is open; then each part's mode is as before."""
-    before = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in before.items():
-            part.training = mode
 
 
 class _Known:

@@ -132,7 +132,7 @@ class SequenceTeaching:
         if self.match is not None:
             terms["hidden"] = Term(self.weight, self.match(hidden, told.hidden, chosen) * chosen.sum(dim=1))
         if self.shares.due(batch.epoch) and len(labels):
-            self._share(last, batch, told, terms)
+            self._share(last, batch, told)
         return terms
 
     def _loss(self, states: Tensor, labels: Tensor, told: SparseTargets | DenseTeacher, alpha: float) -> FusedLoss:
@@ -142,7 +142,7 @@ class SequenceTeaching:
             temperature=cfg.temperature, teacher=told, chunk=cfg.chunk_tokens, beta=cfg.beta, skew=cfg.skew,
         )  # fmt: skip
 
-    def _share(self, last: Tensor, batch: Batch, told: Said, terms: Mapping[str, Term]) -> None:
+    def _share(self, last: Tensor, batch: Batch, told: Said) -> None:
         """Measure each term's share of the gradient of the last states, on the first tokens of the batch."""
         few, chosen = slice(0, SHARE_TOKENS), batch.labels != IGNORE
         answer = told.answers[0]

@@ -25,8 +25,9 @@ from lessen.context import Context, digest
 from lessen.data.clean import ID_DIGITS
 from lessen.data.sequences import Blocks, Pairs, pack
 from lessen.distill.cache import claim, libraries, read_shard, write_shard
-from lessen.distill.generate import continuations, evaluating, prompts_in
+from lessen.distill.generate import continuations, prompts_in
 from lessen.events import Progress
+from lessen.models.modes import evaluating
 
 if TYPE_CHECKING:
     from lessen.artifact import Artifact

@@ -18,13 +18,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from lessen.errors import ModelError
 from lessen.models import mixture
 from lessen.models.cut import Cut, Group, linear, multiple_of, reads
-from lessen.models.encoders import FFN_MULTIPLE
+from lessen.models.encoders import FFN_MULTIPLE, example_tokens
 
 if TYPE_CHECKING:
     from lessen.processors import TextProcessor
@@ -232,11 +231,7 @@ class Decoder:
 
     def example(self, module: nn.Module, batch: int, length: int) -> dict[str, Tensor]:
         """Return token ids and a mask of ones, shape [batch, length]."""
-        config: Any = module.config
-        device = next(module.parameters()).device
-        low = min(5, int(config.vocab_size) - 1)  # above the special tokens of our own tokenizers
-        ids = torch.arange(batch * length, device=device).reshape(batch, length) % (int(config.vocab_size) - low) + low
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return example_tokens(module, batch, length)
 
     def _list(self, module: nn.Module) -> str:
         return f"{module.base_model_prefix}.layers"

@@ -139,14 +139,8 @@ class Encoder:
         A narrower model keeps the size of a head and the ratio of feed-forward to hidden width.
         """
         old = {k: int(getattr(config, f)) for k, f in self.fields.items()}
-        new = {**old, **wanted} if wanted else {**old, "layers": max(1, old["layers"] // 2)}
+        new = in_proportion(old, wanted)
         hidden = new["hidden_size"]
-        if hidden != old["hidden_size"]:
-            if "intermediate_size" not in wanted:
-                new["intermediate_size"] = max(1, round(old["intermediate_size"] * hidden / old["hidden_size"]))
-            if "heads" not in wanted:
-                size = old["hidden_size"] // old["heads"]
-                new["heads"] = max(h for h in range(1, max(1, hidden // size) + 1) if hidden % h == 0)
         values: dict[str, Any] = {self.fields[k]: v for k, v in new.items()}
         if getattr(config, "embedding_size", None) == old["hidden_size"]:
             values["embedding_size"] = hidden
@@ -178,11 +172,7 @@ class Encoder:
 
     def example(self, module: nn.Module, batch: int, length: int) -> dict[str, Tensor]:
         """Return token ids and a mask of ones, shape [batch, length]."""
-        config: Any = module.config
-        device = next(module.parameters()).device
-        low = min(5, int(config.vocab_size) - 1)  # above the special tokens of our own tokenizers
-        ids = torch.arange(batch * length, device=device).reshape(batch, length) % (int(config.vocab_size) - low) + low
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return example_tokens(module, batch, length)
 
     def _list(self, module: nn.Module) -> str:
         return f"{module.base_model_prefix}.{self.list_path}"
@@ -191,3 +181,28 @@ class Encoder:
 def _rows(module: nn.Module, path: str) -> int:
     weight: Any = module.get_submodule(path).weight
     return int(weight.shape[0])
+
+
+def in_proportion(old: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str, int]:
+    """Return layers and widths: half the layers where nothing is wanted, else what is, the rest in proportion.
+
+    A narrower model keeps the size of a head and the ratio of feed-forward to hidden width.
+    """
+    new = {**old, **wanted} if wanted else {**old, "layers": max(1, old["layers"] // 2)}
+    hidden = new["hidden_size"]
+    if hidden != old["hidden_size"]:
+        if "intermediate_size" not in wanted:
+            new["intermediate_size"] = max(1, round(old["intermediate_size"] * hidden / old["hidden_size"]))
+        if "heads" not in wanted:
+            size = old["hidden_size"] // old["heads"]
+            new["heads"] = max(h for h in range(1, max(1, hidden // size) + 1) if hidden % h == 0)
+    return new
+
+
+def example_tokens(module: nn.Module, batch: int, length: int) -> dict[str, Tensor]:
+    """Return token ids and a mask of ones, shape [batch, length]."""
+    config: Any = module.config
+    device = next(module.parameters()).device
+    low = min(5, int(config.vocab_size) - 1)  # above the special tokens of our own tokenizers
+    ids = torch.arange(batch * length, device=device).reshape(batch, length) % (int(config.vocab_size) - low) + low
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

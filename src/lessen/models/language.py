@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lessen.errors import ModelError
 from lessen.models.family import families
+from lessen.models.modes import evaluating
 
 if TYPE_CHECKING:
     from lessen.models import Model
@@ -164,6 +165,7 @@ def _softcap(config: Any) -> float | None:
     return None if cap is None else float(cap)
 
 
+@cache
 def _tested() -> frozenset[str]:
     """Return the architectures whose logits the tests compare."""
     return frozenset(t for one in families() for t in one.model_types)
@@ -176,7 +178,7 @@ def _try(module: Any, found: Head) -> None:
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if module.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids
-    with torch.no_grad(), _evaluating(module):
+    with torch.no_grad(), evaluating(module):
         want, got = module(**inputs).logits.float(), _whole(found).logits(states(module, inputs)).float()
     if want.shape != got.shape or float((want - got).abs().max()) > TOLERANCE * float(want.abs().max()):
         raise _unknown(module, "its logits are not those of its last layer")
@@ -184,17 +186,6 @@ def _try(module: Any, found: Head) -> None:
 
 def _whole(found: Head) -> Head:
     return Head(found.weight, found.bias, found.scale, found.softcap, len(found.weight))
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    before = {name: part.training for name, part in module.named_modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for name, part in module.named_modules():
-            part.training = before[name]
 
 
 def _unknown(module: nn.Module, reason: str) -> ModelError:

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from lessen.errors import ModelError
 from lessen.models.groups import layers, settle_
+from lessen.models.modes import evaluating
 
 if TYPE_CHECKING:
     from lessen.models import Model
@@ -66,18 +67,12 @@ def observe(model: Model, batches: Iterable[Mapping[str, Tensor]]) -> dict[int, 
     """
     parts = blocks(model)
     watched = {i: _Watch(part) for i, part in parts.items()}
-    modes = {part: part.training for part in model.module.modules()}
-    model.module.eval()
-    try:
-        with _watching(watched), torch.no_grad():
-            for batch in batches:
-                inputs = {k: v for k, v in batch.items() if k != "targets"}
-                for watch in watched.values():
-                    watch.real = real(inputs)
-                model.module(**inputs)
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
+    with evaluating(model.module), _watching(watched), torch.no_grad():
+        for batch in batches:
+            inputs = {k: v for k, v in batch.items() if k != "targets"}
+            for watch in watched.values():
+                watch.real = real(inputs)
+            model.module(**inputs)
     if not all(watch.tokens for watch in watched.values()):
         raise ModelError("the batches hold no real tokens", "give batches of training data")
     return {i: watch.usage() for i, watch in watched.items()}

@@ -7,7 +7,7 @@ afterwards, `.grad` is not touched and no global random number is drawn.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from lessen.data.sequences import IGNORE, Blocks
 from lessen.errors import ModelError
+from lessen.models.modes import evaluating
 from lessen.prune import tensors
 
 if TYPE_CHECKING:
@@ -97,18 +98,6 @@ def calibration(data: Rows, samples: int, seed: int, device: torch.device, batch
         batch_size = max(1, min(batch_size, TOKENS // int(lengths[rows].max())))
     batches = np.array_split(rows, -(-len(rows) // batch_size))
     return Calibration(data, tuple(batches[i] for i in draw.permutation(len(batches))), device)
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into eval mode and every part of it back into its own mode afterwards."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
 
 
 def real(x: Tensor, inputs: Mapping[str, Tensor], name: str = "") -> Tensor:

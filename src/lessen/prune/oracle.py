@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from lessen.errors import ModelError
 from lessen.models.cut import entries
-from lessen.prune.calibrate import Inputs, batch_of, evaluating
+from lessen.models.modes import evaluating
+from lessen.prune.calibrate import Inputs, batch_of
 
 if TYPE_CHECKING:
     from lessen.models.groups import Group

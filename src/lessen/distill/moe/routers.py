@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lessen.distill.generate import evaluating
 from lessen.errors import ModelError
+from lessen.models.modes import evaluating
 
 TOKENS = 4  # sent through the model
 PROBES = 64  # random states that a router is tried on

@@ -31,12 +31,12 @@ from torch.optim.adamw import adamw
 
 from lessen.data.sequences import IGNORE
 from lessen.distill.divergence import cross_entropy, wide
-from lessen.distill.generate import evaluating
 from lessen.distill.moe.routers import Router, hashed, refuse_unchangeable, routers
 from lessen.distill.moe.routing import routing
 from lessen.distill.tokens.linear import DenseTeacher, fused_loss
 from lessen.errors import RecipeError, TrainingError
 from lessen.models import language
+from lessen.models.modes import evaluating
 from lessen.models.moe import real
 
 if TYPE_CHECKING:

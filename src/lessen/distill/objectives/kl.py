@@ -10,7 +10,7 @@ from __future__ import annotations
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from lessen.distill.divergence import divergence, log_probabilities
+from lessen.distill.divergence import compared, divergence
 
 NEEDS = "logits"
 SIGMOID = True  # one-logit and multi-label answers
@@ -43,6 +43,4 @@ def loss(
         temperature: T > 0, no unit.
         sigmoid: the logits are of one-logit or multi-label answers.
     """
-    log_t = log_probabilities(teacher.detach(), temperature=temperature, sigmoid=sigmoid)
-    log_s = log_probabilities(student, temperature=temperature, sigmoid=sigmoid)
-    return temperature**ORDER * between(log_t, log_s).mean(dim=1)
+    return compared(between, student, teacher, order=ORDER, temperature=temperature, sigmoid=sigmoid)

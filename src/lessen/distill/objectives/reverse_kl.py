@@ -8,7 +8,7 @@ from __future__ import annotations
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from lessen.distill.divergence import divergence, log_probabilities
+from lessen.distill.divergence import compared, divergence
 
 NEEDS = "logits"
 SIGMOID = True
@@ -33,6 +33,4 @@ def loss(
     sigmoid: bool,
 ) -> Float[Tensor, " b"]:
     """Return T² · KL(student ‖ teacher), both softened by T, one value per sample; arguments as in kl.py."""
-    log_t = log_probabilities(teacher.detach(), temperature=temperature, sigmoid=sigmoid)
-    log_s = log_probabilities(student, temperature=temperature, sigmoid=sigmoid)
-    return temperature**ORDER * between(log_t, log_s).mean(dim=1)
+    return compared(between, student, teacher, order=ORDER, temperature=temperature, sigmoid=sigmoid)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from lessen.distill.divergence import divergence, log_probabilities, mixture
+from lessen.distill.divergence import compared, divergence, mixture
 
 NEEDS = "logits"
 SIGMOID = True
@@ -39,6 +39,4 @@ def loss(
     skew: float = 0.1,
 ) -> Float[Tensor, " b"]:
     """Return T² · `between` of the answers softened by T, one value per sample; arguments as in kl.py and `between`."""
-    log_t = log_probabilities(teacher.detach(), temperature=temperature, sigmoid=sigmoid)
-    log_s = log_probabilities(student, temperature=temperature, sigmoid=sigmoid)
-    return temperature**ORDER * between(log_t, log_s, skew=skew).mean(dim=1)
+    return compared(between, student, teacher, order=ORDER, temperature=temperature, sigmoid=sigmoid, skew=skew)

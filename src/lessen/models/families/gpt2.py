@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lessen.errors import ModelError
 from lessen.models.cut import Cut, Group, multiple_of
 from lessen.models.decoders import special
-from lessen.models.encoders import FFN_MULTIPLE
+from lessen.models.encoders import FFN_MULTIPLE, example_tokens, in_proportion
 
 if TYPE_CHECKING:
     from lessen.processors import TextProcessor
@@ -132,15 +132,7 @@ class GPT2:
         """
         old = {"layers": config.n_layer, "hidden_size": config.n_embd, "heads": config.n_head}
         old |= {"intermediate_size": _inner(config)}
-        new = {**old, **wanted} if wanted else {**old, "layers": max(1, old["layers"] // 2)}
-        hidden = new["hidden_size"]
-        if hidden != old["hidden_size"]:
-            if "intermediate_size" not in wanted:
-                new["intermediate_size"] = max(1, round(old["intermediate_size"] * hidden / old["hidden_size"]))
-            if "heads" not in wanted:
-                size = old["hidden_size"] // old["heads"]
-                new["heads"] = max(h for h in range(1, max(1, hidden // size) + 1) if hidden % h == 0)
-        return {self.fields[k]: v for k, v in new.items()}
+        return {self.fields[k]: v for k, v in in_proportion(old, wanted).items()}
 
     def scratch(self, values: dict[str, Any], processor: TextProcessor) -> dict[str, Any]:
         """Return values with the processor's vocabulary and special tokens, and positions for its longest text.
@@ -171,11 +163,7 @@ class GPT2:
 
     def example(self, module: nn.Module, batch: int, length: int) -> dict[str, Tensor]:
         """Return token ids and a mask of ones, shape [batch, length]."""
-        config: Any = module.config
-        device = next(module.parameters()).device
-        low = min(5, int(config.vocab_size) - 1)  # above the special tokens of our own tokenizers
-        ids = torch.arange(batch * length, device=device).reshape(batch, length) % (int(config.vocab_size) - low) + low
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return example_tokens(module, batch, length)
 
 
 def _makes(path: str, width: int = 1, blocks: int = 1) -> tuple[Cut, ...]:

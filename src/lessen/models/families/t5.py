@@ -12,13 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from lessen.errors import ModelError
 from lessen.models.cut import Cut, Group, linear, multiple_of, reads
 from lessen.models.decoders import special
-from lessen.models.encoders import FFN_MULTIPLE
+from lessen.models.encoders import FFN_MULTIPLE, example_tokens
 
 if TYPE_CHECKING:
     from lessen.processors import TextProcessor
@@ -181,13 +180,11 @@ class T5:
 
     def example(self, module: nn.Module, batch: int, length: int) -> dict[str, Tensor]:
         """Return token ids of source and target and a mask of ones, each [batch, length]."""
+        inputs = example_tokens(module, batch, length)
+        read = inputs["input_ids"].roll(1, dims=1)
         config: Any = module.config
-        device = next(module.parameters()).device
-        low = min(5, int(config.vocab_size) - 1)  # above the special tokens of our own tokenizers
-        ids = torch.arange(batch * length, device=device).reshape(batch, length) % (int(config.vocab_size) - low) + low
-        read = ids.roll(1, dims=1)
         read[:, 0] = config.pad_token_id or 0
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": read}
+        return {**inputs, "decoder_input_ids": read}
 
 
 def _own_biases_(parts: Sequence[Any]) -> None:
