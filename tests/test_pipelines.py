@@ -3,9 +3,9 @@
 import json
 
 import jsonschema
-import numpy as np
 import pytest
 
+import animals
 import lessen
 from lessen.cli import main
 from lessen.recipe import PIPELINES, parse
@@ -26,36 +26,15 @@ PROMISED = (
     "accuracy", "f1_macro", "agreement_with_teacher", "parameters", "nonzero_parameters", "file_bytes",
     "file_bytes_compressed", "latency_p50_ms", "latency_p95_ms", "throughput_per_s", "peak_rss_bytes", "flops",
 )  # fmt: skip
-TRAIN = {"epochs": 3, "batch_size": 16, "lr": 5e-3}
-ANIMALS = {"cat": ["purr", "meow", "whisker", "kitten", "paw"], "dog": ["bark", "wag", "fetch", "puppy", "bone"]}
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """Write a CSV whose label is the kind of most of the words."""
-    draw = np.random.default_rng(0)
-    lines = ["Comments,HateSpeech"]
-    for i in range(240):
-        label = ("cat", "dog")[i % 2]
-        words = [str(w) for w in draw.choice(ANIMALS[label], 4)] + [str(draw.choice(ANIMALS["cat"] + ANIMALS["dog"]))]
-        lines.append(f"{' '.join(words)} number {i},{label}")
-    file = tmp_path_factory.mktemp("data") / "animals.csv"
-    file.write_text("\n".join(lines) + "\n")
-    return file
+    return animals.table(tmp_path_factory.mktemp("data"))
 
 
 def recipe(table, pipeline, **changes):
-    values = {
-        "name": "tiny",
-        "pipeline": pipeline,
-        "data": {"path": str(table), "max_length": 16},
-        "teacher": {"model": "scratch:bert-tiny", "vocab_size": 300, "pooling": "mean", "train": TRAIN},
-        "student": {"model": "teacher", "layers": 1},
-        "distill": {"train": TRAIN},
-        "prune": {"remove_frac": 0.5, "calib_samples": 32, "recover": {**TRAIN, "epochs": 1, "lr": 1e-3}},
-        "measure": {"speed": False, "baseline": False, "bootstrap": 50},
-    }
-    return parse({**values, **changes})
+    return parse(animals.values(table, pipeline=pipeline, **changes))
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
@@ -86,8 +65,8 @@ def finished(table, tmp_path_factory):
     values = recipe(
         table,
         "kd_prune_quant",
-        distill={"control": True, "train": TRAIN},
-        prune={"control": True, "calib_samples": 32, "recover": {**TRAIN, "epochs": 1, "lr": 1e-3}},
+        distill={"control": True, "train": animals.TRAIN},
+        prune={"control": True, "calib_samples": 32, "recover": {**animals.TRAIN, "epochs": 1, "lr": 1e-3}},
         measure={"seconds": 0.05, "rounds": 2, "bootstrap": 50, "threads": 1},
     )
     file.with_suffix(".yaml").write_text(json.dumps(values.model_dump(mode="json")))
@@ -163,7 +142,7 @@ def test_all_folds_are_run_and_their_mean_and_spread_reported(table, tmp_path):
     assert len(tested) == 3
     scores = [next(x for x in r["rows"] if x["stage"] == "distill")["metrics"]["f1_macro"]["value"] for r in single]
     mean = report.row("distill").metrics["f1_macro"]
-    assert mean.value == pytest.approx(np.mean(scores))
+    assert mean.value == pytest.approx(sum(scores) / len(scores))
     assert mean.spread == (pytest.approx(min(scores)), pytest.approx(max(scores)))
     assert mean.n == 3
     assert (tmp_path / "run" / report.row("distill").artifact / "lessen.json").is_file()

@@ -18,7 +18,7 @@ HEAVY = {"torch", "transformers", "datasets", "onnxruntime", "onnx", "torchao", 
 
 # From the ground up; a file may import what stands in its own line or above it.
 LAYERS = (
-    {"errors", "plugins", "events", "info", "context"},
+    {"errors", "plugins", "events", "eventlog", "info", "context", "token"},
     {"rules", "sequence_rules"},
     {"section", "recipe"},
     {"legacy", "sar_flags"},
@@ -33,6 +33,9 @@ LAYERS = (
     {"report"},
     {"stages", "runner", "folds"},
     {"ablation", "plan", "plan_memory", "progress", "doctor"},
+    {"store", "client"},
+    {"jobs", "bench"},
+    {"server"},
     {"cli"},
     {"__init__", "__main__"},
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class LessenError(Exception):
     """A mistake that the user can mend.
@@ -48,6 +50,32 @@ class UnavailableError(LessenError):
     exit_code = 4
 
 
+class NotFoundError(LessenError):
+    """A run, stage, file or upload that does not exist."""
+
+    exit_code = 4
+
+
+class AuthError(LessenError):
+    """A request without the right token."""
+
+    exit_code = 5
+
+
+class RateError(LessenError):
+    """Too many requests.
+
+    Args:
+        retry_after_s: seconds until the next one is taken.
+    """
+
+    exit_code = 7
+
+    def __init__(self, message: str, hint: str = "", *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint)
+        self.retry_after_s = retry_after_s
+
+
 class GateError(LessenError):
     """A gate of `lessen check` that was not met."""
 
@@ -61,9 +89,17 @@ class ConflictError(LessenError):
 
 
 class ResourceError(LessenError):
-    """Too little disk or memory."""
+    """Too little disk or memory.
+
+    Args:
+        kind: disk_full or out_of_memory, where it is one of them.
+    """
 
     exit_code = 7
+
+    def __init__(self, message: str, hint: str = "", *, kind: str = "") -> None:
+        super().__init__(message, hint)
+        self.kind = kind
 
 
 class TrainingError(LessenError):
@@ -73,6 +109,47 @@ class TrainingError(LessenError):
 
 
 class Cancelled(LessenError):
-    """The run was asked to stop; what it had checkpointed can be resumed."""
+    """The run was asked to stop; what it had checkpointed can be resumed.
+
+    Args:
+        for_good: somebody cancelled it; else it was interrupted (Ctrl-C, the end of the server).
+    """
 
     exit_code = 75
+
+    def __init__(self, message: str, hint: str = "", *, for_good: bool = False) -> None:
+        super().__init__(message, hint)
+        self.for_good = for_good
+
+
+def as_lessen(error: BaseException) -> LessenError:
+    """Return an error as people are told of it: itself, memory or a disk that ran out, or a bug of ours."""
+    if isinstance(error, LessenError) and not (disk_full(error) and not getattr(error, "kind", "")):
+        return error
+    if disk_full(error):
+        what = error.message if isinstance(error, LessenError) else getattr(error, "filename", None)
+        return ResourceError(
+            f"the disk is full: {what}" if what else "the disk is full", "free some space, then resume the run",
+            kind="disk_full",
+        )  # fmt: skip
+    if isinstance(error, MemoryError):
+        return ResourceError(
+            "out of memory", "use a smaller batch, or a machine with more memory", kind="out_of_memory"
+        )
+    return TrainingError(
+        f"internal: {type(error).__name__}: {error}", "this is a bug of lessen; run again with --debug and report it"
+    )
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, says that no space is left on a disk."""
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        if isinstance(at, OSError) and at.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(at):  # libraries that write by themselves keep no errno
+            return True
+        at = at.__cause__ or at.__context__
+    return False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 Level = Literal["info", "warning", "error"]
+RunState = Literal["queued", "starting", "running", "cancelling", "cancelled", "succeeded", "failed", "interrupted"]
+LIVE: frozenset[str] = frozenset(("queued", "starting", "running", "cancelling"))  # the others are final until resumed
 Phase = str  # a stage's name: data, teacher, distill, control, prune, quantize, export, measure, report
 
 
@@ -84,3 +86,28 @@ class RunFinished(Event):
 
     report: str
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStateChanged(Event):
+    """The run as a whole went into another state; `error` holds message, hint and exit_code where it failed."""
+
+    state: RunState
+    reason: str = ""
+    error: dict[str, Any] | None = None
+
+
+KINDS: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (
+        StageStarted, StageSkipped, Progress, Log, StageFinished, RowMeasured, RunFinished, RunStateChanged,
+    )
+}  # fmt: skip
+
+
+def from_dict(line: dict[str, Any]) -> Event | None:
+    """Return the event that a line of events.jsonl tells of; None for a kind of a newer version."""
+    kind = KINDS.get(str(line.get("kind")))
+    if kind is None:
+        return None
+    return kind(**{f.name: line[f.name] for f in fields(kind) if f.name in line})

@@ -3,8 +3,9 @@
 Layout::
 
     recipe.json     the resolved recipe
-    run.json        id, state (running, interrupted, failed, succeeded), version, times
-    events.jsonl    one event a line
+    run.json        id, state (lessen.events.RunState), attempt, version, times
+    events.jsonl    one event a line (lessen.eventlog)
+    predictions.json, images/   what each stage answered to each test sample
     stages/NN-name/ an artifact each
     report.json, report.html, results_*.csv
 """
@@ -14,22 +15,26 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from lessen import __version__
 from lessen.artifact import Artifact
 from lessen.context import digest, write_atomic
-from lessen.errors import ArtifactError, ConflictError
-from lessen.events import Event
+from lessen.errors import ArtifactError, Cancelled, ConflictError, ResourceError, as_lessen
+from lessen.eventlog import EventLog
+from lessen.events import LIVE, Event, RunState, RunStateChanged
 from lessen.recipe import Recipe, parse
 
-NOT_THE_RUN = {"output_dir", "cache_dir", "device"}  # where it runs, not what it computes
+EVENTS = "events.jsonl"
+LOOK_SECONDS = 0.3  # who only looks whether a folder is locked holds it for a moment (is_locked)
+NOT_THE_RUN = {"output_dir", "cache_dir", "device", "note"}  # where it runs, not what it computes
 
 
 @dataclass(frozen=True)
@@ -43,22 +48,83 @@ class RunFolder:
         """Return the folder of a stage's artifact."""
         return self.path / "stages" / f"{index:02d}-{name}"
 
-    def set_state(self, state: str, **more: Any) -> None:
+    def set_state(self, state: RunState, **more: Any) -> None:
         """Record the state of the run, atomically."""
         body = {**read_state(self.path), "state": state, **more, "updated": now()}
         write_atomic(self.path / "run.json", json.dumps(body, indent=2) + "\n")
 
     @contextmanager
-    def log(self, also: Callable[[Event], None] | None) -> Iterator[Callable[[Event], None]]:
-        """Yield an `emit` that appends to events.jsonl and passes the event on; a failing watcher never stops a run."""
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
+    def recording(self, also: Callable[[Event], None] | None) -> Iterator[Callable[[Event], None]]:
+        """Yield an `emit` that appends to events.jsonl and passes the event on; record how the run ends.
+
+        The state goes into run.json first and is then told, so that who hears of it can read it.
+        """
+        with EventLog(self.path / EVENTS, read_state(self.path).get("attempt")) as lines:
 
             def emit(event: Event) -> None:
-                _append(stream, event)
+                lines.append(event)
                 if also is not None:
                     also(event)
 
-            yield emit
+            emit(RunStateChanged(state="running"))
+            try:
+                yield emit
+            except BaseException as error:
+                with suppress(OSError):  # a full disk: the error itself says more
+                    self._ended(error, emit)
+                raise
+            self.set_state("succeeded", finished=now())
+            emit(RunStateChanged(state="succeeded"))
+
+    def _ended(self, error: BaseException, emit: Callable[[Event], None]) -> None:
+        state, told = ending(error)
+        self.set_state(state, error=told, finished=now())
+        emit(RunStateChanged(state=state, reason=told["message"], error=told))
+
+
+def ending(error: BaseException) -> tuple[RunState, dict[str, Any]]:
+    """Return the state that an exception leaves a run in, and the error as run.json holds it."""
+    state: RunState = "failed"
+    if isinstance(error, Cancelled):
+        state = "cancelled" if error.for_good else "interrupted"
+    elif isinstance(error, KeyboardInterrupt):
+        state = "interrupted"
+    known = as_lessen(error) if isinstance(error, Exception) else None
+    told: dict[str, Any] = {
+        "message": known.message if known else type(error).__name__,
+        "hint": known.hint if known else "",
+        "exit_code": known.exit_code if known else 1,
+    }
+    if isinstance(known, ResourceError) and known.kind:
+        told["kind"] = known.kind
+    return state, told
+
+
+def prepare(path: Path, recipe: Recipe, run_id: str, **more: Any) -> RunFolder:
+    """Make the folder of a run that waits for its turn: `claim` goes on with it.
+
+    Args:
+        more: further values of run.json, such as origin and model_name.
+
+    Raises:
+        ConflictError: there is something at that place.
+    """
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise ConflictError(f"{path} exists already", "choose another name") from None
+    write_atomic(path / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
+    folder = RunFolder(path, run_id)
+    folder.set_state(
+        "queued", run_id=run_id, recipe_digest=recipe_digest(recipe), version=__version__, pid=None, started=None,
+        name=recipe.name, pipeline=recipe.pipeline, error=None, attempt=0, **more,
+    )  # fmt: skip
+    return folder
+
+
+def new_id(name: str) -> str:
+    """Return an id for a run: its name, the time and a few random digits."""
+    return f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
 
 
 def claim(path: Path, recipe: Recipe, *, force: bool = False) -> RunFolder:
@@ -82,13 +148,14 @@ def claim(path: Path, recipe: Recipe, *, force: bool = False) -> RunFolder:
     elif not state and path.is_dir() and any(f.name != ".lock" for f in path.iterdir()) and not force:
         raise ConflictError(f"{path} is not empty and not a run", "choose another --output_dir, or --force to use it")
     path.mkdir(parents=True, exist_ok=True)
-    run_id = state.get("run_id") or f"{recipe.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+    run_id = state.get("run_id") or new_id(recipe.name)
     folder = RunFolder(path, run_id)
     if not state:
         write_atomic(path / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
     folder.set_state(
         "running", run_id=run_id, recipe_digest=want, version=__version__, pid=os.getpid(),
         started=state.get("started") or now(), name=recipe.name, pipeline=recipe.pipeline, error=None,
+        attempt=int(state.get("attempt") or 0) + 1,
     )  # fmt: skip
     return folder
 
@@ -102,11 +169,36 @@ def lock(path: Path) -> Iterator[None]:
     """
     path.mkdir(parents=True, exist_ok=True)
     with (path / ".lock").open("w", encoding="ascii") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConflictError(f"another process is running in {path}", "wait for it, or stop it first") from None
+        until = time.monotonic() + LOOK_SECONDS
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise ConflictError(
+                        f"another process is running in {path}", "wait for it, or stop it first"
+                    ) from None
+                time.sleep(0.01)
         yield
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the run's folder right now."""
+    try:
+        with (path / ".lock").open("r", encoding="ascii") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def live_state(path: Path) -> str:
+    """Return the state in run.json; a run that says it is running while nobody holds its folder was interrupted."""
+    state = str(read_state(path).get("state") or "")
+    return "interrupted" if state in LIVE - {"queued"} and not is_locked(path) else state
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -152,15 +244,20 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _append(stream: TextIO, event: Event) -> None:
-    stream.write(json.dumps({"time": now(), **event.as_dict()}, ensure_ascii=False, default=str) + "\n")
-    stream.flush()
-
-
 def _clear(path: Path) -> None:
     import shutil
 
-    for name in ("stages", "recipe.json", "run.json", "events.jsonl", "report.json", "report.html"):
+    for name in (
+        "stages",
+        "recipe.json",
+        "run.json",
+        EVENTS,
+        "report.json",
+        "report.html",
+        "predictions.json",
+        "images",
+        "worker.log",
+    ):
         target = path / name
         if target.is_dir():
             shutil.rmtree(target)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lessen.context import write_atomic
-from lessen.events import Event, Log
+from lessen.events import Event, Log, RunFinished, RunStateChanged
 from lessen.folder import claim, lock, now
 from lessen.measure import Metric
 from lessen.recipe import Recipe
@@ -41,15 +42,21 @@ def run_folds(
     with lock(path):
         folder = claim(path, recipe, force=force)
         reports: list[Report] = []
-        for fold in range(recipe.data.folds):
-            if emit is not None:
-                emit(Log(stage="run", message=f"fold {fold + 1} of {recipe.data.folds}"))
-            one = recipe.model_copy(update={"data": recipe.data.model_copy(update={"fold": fold})})
-            reports.append(run(one, out_dir=path / f"fold-{fold}", emit=emit, check=check, force=force))
-        best = max(range(len(reports)), key=lambda i: _validation_score(reports[i]))
-        merged = write(_merged(reports, best, folder.run_id), path)
-        write_atomic(path / SUMMARY, _table(reports))
-        folder.set_state("succeeded", finished=now())
+        start = time.monotonic()
+        with folder.recording(emit) as tell:
+
+            def pass_on(event: Event) -> None:
+                if not isinstance(event, RunStateChanged | RunFinished):  # these are of one fold
+                    tell(event)
+
+            for fold in range(recipe.data.folds):
+                tell(Log(stage="run", message=f"fold {fold + 1} of {recipe.data.folds}"))
+                one = recipe.model_copy(update={"data": recipe.data.model_copy(update={"fold": fold})})
+                reports.append(run(one, out_dir=path / f"fold-{fold}", emit=pass_on, check=check, force=force))
+            best = max(range(len(reports)), key=lambda i: _validation_score(reports[i]))
+            merged = write(_merged(reports, best, folder.run_id), path)
+            write_atomic(path / SUMMARY, _table(reports))
+            tell(RunFinished(report=str(path / "report.json"), seconds=time.monotonic() - start))
     return merged
 
 

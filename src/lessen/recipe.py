@@ -278,6 +278,7 @@ class Recipe(Section):
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's name")
     author: str | None = Field(None, description="stands in the model card")
+    note: str | None = Field(None, description="what readers must know; stands among the report's warnings")
     task: Task = "text-classification"
     pipeline: Pipeline = "kd_prune_quant"
     data: Data = Data()

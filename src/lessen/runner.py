@@ -12,7 +12,7 @@ from typing import Any
 from lessen import __version__, data, measure, report
 from lessen.artifact import Artifact
 from lessen.context import Context, default_cache_dir
-from lessen.errors import Cancelled, LessenError
+from lessen.errors import LessenError
 from lessen.events import Event, Log, RowMeasured, RunFinished
 from lessen.folder import RunFolder, claim, lock, now, read_recipe, read_state, recipe_digest
 from lessen.recipe import Recipe, parse, read
@@ -82,15 +82,12 @@ def _carry_out(recipe: Recipe, ctx: Context, *, force: bool, measured: bool) -> 
     with lock(path):
         folder = claim(path, recipe, force=force)
         try:
-            with folder.log(ctx.emit) as tell:
+            with folder.recording(ctx.emit) as tell:
                 written = _Recorder(recipe, splits, folder, replace(ctx, emit=tell)).go(measured=measured)
-        except BaseException as error:
-            stopped = isinstance(error, Cancelled | KeyboardInterrupt)
-            folder.set_state("interrupted" if stopped else "failed", error=str(error))
-            if fresh and isinstance(error, LessenError) and not any(path.glob("stages/*")):
+        except LessenError:
+            if fresh and not any(path.glob("stages/*")):
                 shutil.rmtree(path)  # nothing was made: leave nothing
             raise
-        folder.set_state("succeeded", finished=now())
     return written
 
 
@@ -125,6 +122,7 @@ class _Recorder:
         self.recipe, self.splits, self.folder, self.ctx = recipe, splits, folder, ctx
         self.artifacts: dict[str, Artifact] = {}
         self.answers: dict[str, measure.Answers | measure.Said] = {}
+        self.predictions: report.Predictions | None = None
         self.warnings: list[report.Warned] = []
         self.start = time.monotonic()
         self.report = report.Report(
@@ -142,6 +140,8 @@ class _Recorder:
     def go(self, *, measured: bool) -> report.Report:
         """Run the pipeline, then measure speed with all artifacts interleaved."""
         ctx = replace(self.ctx, emit=self._listen)
+        if self.recipe.note:
+            ctx.say(self.recipe.note, "warning")
         Pipeline(self.recipe, self.splits, self.folder, ctx).run(self._add if measured else lambda step: None)
         if not measured:
             return self.report
@@ -176,6 +176,8 @@ class _Recorder:
             train=previous is None or name in ("distill", "prune"),
         )
         self.answers[name], self.artifacts[name] = answers, step.artifact
+        self.predictions = self.predictions or report.Predictions(self.splits, self.folder.path)
+        self.predictions.add(name, answers)
         row = report.make_row(
             name,
             step.artifact,

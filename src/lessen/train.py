@@ -156,6 +156,7 @@ class _Run:
             self.runtime.device.type, enabled=self.runtime.dtype == torch.float16, init_scale=_State.scale
         )
         self.state = _State()
+        self.clipped = 0  # steps since the last news whose gradient was longer than clip_norm
 
     def go(self) -> Fit:
         self._resume()
@@ -208,6 +209,7 @@ class _Run:
         sums = self._backward(rows, epoch, view)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.cfg.clip_norm or math.inf)
+        self.clipped += bool(self.cfg.clip_norm and norm > self.cfg.clip_norm)
         if self._sound(sums, norm, rows):
             self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -295,7 +297,8 @@ class _Run:
 
     def _talk(self, terms: dict[str, Tensor], norm: Tensor, lr: float) -> None:
         values = {f"loss_{k}": float(v) for k, v in terms.items() if k != "total"}
-        values.update(lr=lr, grad_norm=float(norm), epoch=self.state.step / self.per_epoch)
+        values.update(lr=lr, grad_norm=float(norm), epoch=self.state.step / self.per_epoch, clipped=float(self.clipped))
+        self.clipped = 0
         self.ctx.emit(
             Progress(
                 stage=self.ctx.stage,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sys
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from lessen import __version__
 from lessen.cli.parser import SWITCHES, module, overview, parser_of
 from lessen.cli.terminal import Terminal
-from lessen.errors import LessenError, ResourceError, TrainingError
+from lessen.errors import as_lessen
 
 NOISY = ("torch.utils._pytree", "torch.onnx")  # warn of their own insides when they are imported
 QUIET_LIBRARIES = {
@@ -38,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if terminal.debug:
             traceback.print_exc()
-        return terminal.fail(_as_lessen(error))
+        return terminal.fail(as_lessen(error))
 
 
 def _main(words: list[str]) -> int:
@@ -75,18 +74,6 @@ def _command(name: str, words: list[str]) -> int:
     code: int = getattr(module(name), f"do_{name.replace('-', '_')}")(args, terminal)
     sys.stdout.flush()
     return code
-
-
-def _as_lessen(error: Exception) -> LessenError:
-    if isinstance(error, LessenError):
-        return error
-    if isinstance(error, MemoryError):
-        return ResourceError("out of memory", "use a smaller batch, or a machine with more memory")
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return ResourceError(f"the disk is full: {error.filename or ''}", "free some space, then `lessen resume`")
-    return TrainingError(
-        f"internal: {type(error).__name__}: {error}", "this is a bug of lessen; run again with --debug and report it"
-    )
 
 
 def _version() -> str:

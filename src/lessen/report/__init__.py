@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from lessen.report.files import read, write
     from lessen.report.gates import Bounds, Gate, check, junit
     from lessen.report.model_card import card
+    from lessen.report.predictions import Predictions, read_predictions
     from lessen.report.rows import Report, Row, Warned, make_row, pairs
     from lessen.report.runs import compare
     from lessen.report.terminal import table
@@ -17,11 +18,11 @@ _HOME = {
     "Bounds": "gates", "Gate": "gates", "Report": "rows", "Row": "rows", "Warned": "rows", "card": "model_card",
     "check": "gates", "compare": "runs",
     "detailed_metrics": "detailed", "junit": "gates", "make_row": "rows", "pairs": "rows", "read": "files",
-    "table": "terminal", "write": "files",
+    "Predictions": "predictions", "read_predictions": "predictions", "table": "terminal", "write": "files",
 }  # fmt: skip
 __all__ = [
-    "Bounds", "Gate", "Report", "Row", "Warned", "card", "check", "compare", "detailed_metrics", "junit", "make_row",
-    "pairs", "read", "table", "write",
+    "Bounds", "Gate", "Predictions", "Report", "Row", "Warned", "card", "check", "compare", "detailed_metrics", "junit",
+    "make_row", "pairs", "read", "read_predictions", "table", "write",
 ]  # fmt: skip
 
 
