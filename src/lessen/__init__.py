@@ -8,17 +8,30 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lessen.artifact import Answer, Artifact, Classifier, load
+    from lessen.client import Client
     from lessen.errors import LessenError
     from lessen.generator import Generator
     from lessen.recipe import Recipe
     from lessen.runner import run
 
-__all__ = ["Answer", "Artifact", "Classifier", "Generator", "LessenError", "Recipe", "__version__", "load", "run"]
+__all__ = [
+    "Answer",
+    "Artifact",
+    "Classifier",
+    "Client",
+    "Generator",
+    "LessenError",
+    "Recipe",
+    "__version__",
+    "load",
+    "run",
+]
 
 _HOME = {
     "Answer": "lessen.artifact",
     "Artifact": "lessen.artifact",
     "Classifier": "lessen.artifact",
+    "Client": "lessen.client",
     "Generator": "lessen.generator",
     "LessenError": "lessen.errors",
     "Recipe": "lessen.recipe",

@@ -15,6 +15,7 @@ from lessen.errors import LessenError
 from lessen.progress import duration
 
 if TYPE_CHECKING:
+    from lessen.data import Splits
     from lessen.recipe import ModelSpec, Recipe, Train
 
 FP32 = 4  # bytes of a weight
@@ -77,11 +78,14 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(recipe: Recipe) -> Plan:
+def plan(recipe: Recipe, splits: Splits | None = None) -> Plan:
     """Return what a recipe would do.
 
     Reads the data where it is on this machine (columns and labels are checked on the way) and builds the models
     without weights; neither data sets nor models are fetched.
+
+    Args:
+        splits: the recipe's data, where it was read already.
 
     Raises:
         LessenError: the data cannot be used as the recipe says.
@@ -89,10 +93,10 @@ def plan(recipe: Recipe) -> Plan:
     from lessen.stages import names
 
     folder = recipe.output_dir or f"runs/{recipe.name}"
-    rows, tokens = _rows(recipe)
+    rows, tokens = _rows(recipe, splits)
     teacher = _parameters(recipe, recipe.teacher)
     student = _parameters(recipe, recipe.student) if recipe.distills else Estimate(None, "parameters", "no student")
-    disk = _disk(recipe, teacher, student)
+    room = _disk(recipe, teacher, student)
     stages = tuple(
         Stage(name, _does(recipe, name), f"{folder}/stages/{index:02d}-{name}")
         for index, name in enumerate(names(recipe))
@@ -104,11 +108,18 @@ def plan(recipe: Recipe) -> Plan:
         teacher_parameters=teacher,
         student_parameters=student,
         rows=rows,
-        disk_bytes=disk,
+        disk_bytes=room,
         seconds=_seconds(recipe, rows, tokens, teacher, student, len(stages)),
         files=("recipe.json", "run.json", "events.jsonl", "report.json", "report.html", "results_*.csv"),
-        warnings=_warnings(folder, disk),
+        warnings=_warnings(folder, room),
     )
+
+
+def disk(recipe: Recipe) -> Estimate:
+    """Return the bytes that a run would write, as in `plan`, without reading the data."""
+    teacher = _parameters(recipe, recipe.teacher)
+    student = _parameters(recipe, recipe.student) if recipe.distills else Estimate(None, "parameters", "no student")
+    return _disk(recipe, teacher, student)
 
 
 def _does(recipe: Recipe, name: str) -> str:
@@ -133,13 +144,13 @@ def _length(cfg: Train) -> str:
     return f"{cfg.max_steps} steps" if cfg.max_steps else f"{cfg.epochs:g} epochs"
 
 
-def _rows(recipe: Recipe) -> tuple[Estimate, float | None]:
+def _rows(recipe: Recipe, splits: Splits | None) -> tuple[Estimate, float | None]:
     """Return the training rows and the tokens of one of them."""
     from lessen import data
 
     if recipe.data.path and not Path(recipe.data.path).exists() and recipe.data.source in ("auto", "hub"):
         return Estimate(None, "rows", f"{recipe.data.path} is not on this machine"), None
-    splits = data.load(recipe.data, recipe.task, recipe.seed)
+    splits = splits or data.load(recipe.data, recipe.task, recipe.seed)
     sizes = [f"{name} {len(getattr(splits, name))}" for name in ("train", "validation", "test")]
     counts = ", ".join(sizes) + (f"; {len(splits.labels)} labels" if splits.labels else "")
     if recipe.task == "image-classification":

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lessen.measure.complexity import complexity, count_layers, describe, flops
+from lessen.measure.complexity import complexity, count_layers, describe, flops, flops_of_modules
 from lessen.measure.metric import measured
 
 H, F, N, L, V, C = 16, 40, 11, 2, 30, 3  # hidden, feed-forward, tokens, layers, vocabulary, classes
@@ -30,6 +30,24 @@ def test_flops_of_an_encoder_equal_the_closed_formula() -> None:
     )  # q, k, v, output; scores and mixing; two feed-forward matrices
     head = 2 * H * H + 2 * H * C  # pooler, classifier
     assert flops(bert(), batch) == L * layer + head
+
+
+def test_a_head_of_our_own_does_not_hide_the_attention_from_the_count() -> None:
+    from transformers import BertConfig
+
+    from lessen.info import ModelInfo
+    from lessen.models.heads import PooledClassifier
+
+    config = BertConfig(
+        vocab_size=V, hidden_size=H, num_hidden_layers=L, num_attention_heads=2, intermediate_size=F,
+        max_position_embeddings=16,
+    )  # fmt: skip
+    info = ModelInfo(family="bert", task="text-classification", source="x", labels=("a", "b", "c"), pooling="mean")
+    found = flops_of_modules(PooledClassifier(config, info), {"input_ids": np.ones((1, N), dtype=np.int64)})
+    scores_and_mixing = 4 * N * N * H
+    assert found[""] == L * (8 * N * H * H + scores_and_mixing + 4 * N * H * F) + 2 * H * C
+    assert found["bert.encoder.layer.0.attention.self"] == 6 * N * H * H + scores_and_mixing
+    assert found["bert.encoder.layer.1.intermediate.dense"] == 2 * N * H * F
 
 
 def test_flops_grow_with_the_length_of_the_input() -> None:

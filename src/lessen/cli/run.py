@@ -31,7 +31,7 @@ DEMOS = {"text": "docstrings", "digits": "digits"}
 
 def add_run(parser: Parser) -> None:
     """Add the arguments of `lessen run`."""
-    from lessen.cli import flags
+    from lessen.cli import flags, remote
 
     parser.epilog = EXAMPLES
     parser.usage = "lessen run [RECIPE.yaml] [--SETTING VALUE ...]"
@@ -39,6 +39,8 @@ def add_run(parser: Parser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and the plan; touch nothing")
     parser.add_argument("--force", action="store_true", help="replace another run in the same folder")
     parser.add_argument("--help-all", action="store_true", help="show a flag for every setting")
+    remote.add_server(parser)
+    parser.add_argument("--detach", action="store_true", help="with --server: queue the run and return at once")
     flags.add(parser, every=parser.every_flag)
 
 
@@ -55,20 +57,39 @@ def do_run(args: argparse.Namespace, terminal: Terminal) -> int:
     if args.recipe is None and "dataset_path" in old and "num_folds" not in old:
         terminal.say(f"{recipe.data.folds} folds are run, as the predecessor's default says; --num_folds 1: one split")
     variants = old.get("ablation_pipelines") or None
+    if args.detach and not args.server:
+        raise RecipeError(
+            "--detach is given without --server", "a run in this shell is started with `&`, or on a server"
+        )
     if old.get("run_ablation"):
+        if args.server:
+            raise RecipeError("--run_ablation is not carried out by a server", "run it in a shell, without --server")
         return _ablate(recipe, variants, args, terminal)
-    return dry_run(recipe, terminal) if args.dry_run else go(recipe, terminal, force=args.force)
+    if args.dry_run:
+        return dry_run(recipe, terminal)
+    if args.server:
+        from lessen.cli import remote
+
+        return remote.start(args.server, recipe, terminal, detach=args.detach)
+    return go(recipe, terminal, force=args.force)
 
 
 def add_resume(parser: Parser) -> None:
     """Add the arguments of `lessen resume`."""
-    parser.add_argument("folder", metavar="RUN", type=Path, help="the folder of a run, such as runs/docstrings")
+    from lessen.cli import remote
+
+    parser.add_argument("folder", metavar="RUN", type=Path, help="the folder of a run; with --server its id")
+    remote.add_server(parser)
 
 
 def do_resume(args: argparse.Namespace, terminal: Terminal) -> int:
     """Go on with an interrupted run; finished stages are skipped."""
     from lessen.folder import read_recipe
 
+    if args.server:
+        from lessen.cli import remote
+
+        return remote.resume(args.server, str(args.folder), terminal)
     recipe = read_recipe(args.folder)
     return go(recipe.model_copy(update={"output_dir": str(args.folder)}), terminal)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lessen.cli.parser import Parser
 from lessen.cli.terminal import Terminal
 from lessen.errors import ArtifactError, GateError, RecipeError
-from lessen.folder import read_state
+from lessen.folder import live_state, read_state
 
 if TYPE_CHECKING:
     from lessen.report import Report
@@ -19,15 +19,27 @@ LISTED = ("folder", "state", "pipeline", "started", "score", "smaller", "faster"
 
 def add_list(parser: Parser) -> None:
     """Add the arguments of `lessen list`."""
+    from lessen.cli import remote
+
     parser.add_argument("folder", nargs="?", type=Path, help="where the runs lie (default runs)")
+    remote.add_server(parser)
 
 
 def do_list(args: argparse.Namespace, terminal: Terminal) -> int:
     """List the runs of a folder, newest first."""
+    if args.server:
+        from lessen.cli import remote
+
+        return remote.list_runs(args.server, terminal)
     root = args.folder or Path("runs")
     if args.folder and not root.is_dir():
         raise ArtifactError(f"there is no folder {root}", "name the folder of your runs")
-    found = [(folder, read_state(folder)) for folder in {file.parent for file in root.rglob("run.json")}]
+    folders = {
+        file.parent
+        for file in root.rglob("run.json")
+        if not any(p.startswith(".") for p in file.relative_to(root).parts)
+    }
+    found = [(folder, {**read_state(folder), "state": live_state(folder)}) for folder in folders]
     found.sort(key=lambda item: (str(item[1].get("started")), str(item[0])), reverse=True)
     rows = [_listed(folder, state) for folder, state in found]
     terminal.answer({"runs": rows})
@@ -40,11 +52,18 @@ def do_list(args: argparse.Namespace, terminal: Terminal) -> int:
 
 def add_show(parser: Parser) -> None:
     """Add the arguments of `lessen show`."""
-    parser.add_argument("folder", metavar="RUN", type=Path, help="the folder of a run")
+    from lessen.cli import remote
+
+    parser.add_argument("folder", metavar="RUN", type=Path, help="the folder of a run; with --server its id")
+    remote.add_server(parser)
 
 
 def do_show(args: argparse.Namespace, terminal: Terminal) -> int:
     """Show the result table of a run; with --json its report."""
+    if args.server:
+        from lessen.cli import remote
+
+        return remote.show(args.server, str(args.folder), terminal)
     return show(args.folder, terminal)
 
 
@@ -130,7 +149,7 @@ def read_report(folder: Path) -> Report:
     """
     from lessen import report as reports
 
-    state = read_state(folder).get("state") if folder.is_dir() else None
+    state = live_state(folder) if folder.is_dir() else None
     if state and not (folder / "report.json").is_file():
         raise ArtifactError(f"{folder} has no report.json: the run is {state}", f"`lessen resume {folder}` goes on")
     return reports.read(folder)

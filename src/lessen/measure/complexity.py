@@ -118,18 +118,30 @@ def flops(module: Any, batch: Mapping[str, Any]) -> int:
         module: a torch module; its attention implementation is changed.
         batch: collated inputs, numpy.
     """
+    return flops_of_modules(module, batch)[""]
+
+
+def flops_of_modules(module: Any, batch: Mapping[str, Any]) -> dict[str, int]:
+    """Count the FLOPs of one forward pass as `flops` does, by the path of the module; "" is the whole.
+
+    A module's count includes those within it; modules that compute nothing are left out.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    for name in ("set_attn_implementation", "set_experts_implementation"):
-        change = getattr(module, name, None)
-        if change is not None and (name.startswith("set_attn") or _has_experts(module)):
-            change("eager")
+    for part in {id(m): m for m in (module, getattr(module, "base_model", module))}.values():  # a head may be ours
+        for name in ("set_attn_implementation", "set_experts_implementation"):
+            change = getattr(part, name, None)
+            if change is not None and (name.startswith("set_attn") or _has_experts(module)):
+                change("eager")
     tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         module.eval()(**tensors)
-    return int(counter.get_total_flops())
+    found = {str(name): sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+    root = f"{type(module).__name__}."
+    inner = {name.removeprefix(root): n for name, n in found.items() if name.startswith(root)}
+    return {"": int(counter.get_total_flops()), **{name: int(n) for name, n in inner.items()}}
 
 
 def count_layers(module: Any, config: Mapping[str, Any]) -> int:

@@ -45,6 +45,7 @@ class _Uses:
     skip: frozenset[str]
     packed: dict[str, tuple[int, int]]  # name -> (bits, logical elements)
     zeros: dict[str, str]
+    blocks: dict[str, int]  # weights that share a scale, where not all of a channel do
 
 
 def count_onnx(file: Path, tally: Tally, seen: set[tuple[str, int]] | None = None) -> None:
@@ -75,8 +76,13 @@ def count_onnx(file: Path, tally: Tally, seen: set[tuple[str, int]] | None = Non
         if elements <= 1 or kind in ("INT64", "BOOL", "STRING") or (kind == "INT32" and name not in uses.zeros):
             continue  # shapes, axes, indices, flags
         values = _numbers(numpy_helper.to_array(tensor))
-        zero = _zero(tensors.get(uses.zeros.get(name, "")), values)
+        zero = _zero(tensors.get(uses.zeros.get(name) or _zero_name(name)), values, uses.blocks.get(name, 0))
         tally.add(elements, int(np.count_nonzero(values != zero)), _format(kind, values))
+
+
+def _zero_name(name: str) -> str:
+    """Return what quantizers call the zero point of a weight; a table that is looked up first names it nowhere else."""
+    return f"{name.removesuffix('_quantized')}_zero_point"
 
 
 def _outside(model: Any) -> dict[str, tuple[str, int]]:
@@ -93,6 +99,7 @@ def _uses(model: Any, tensors: dict[str, Any]) -> _Uses:
     skip: set[str] = set()
     packed: dict[str, tuple[int, int]] = {}
     zeros: dict[str, str] = {}
+    blocks: dict[str, int] = {}
     for node in model.graph.node:
         names = list(node.input)
         skip.update(names[i] for i in _SCALE_INPUTS.get(node.op_type, ()) if i < len(names))
@@ -104,7 +111,8 @@ def _uses(model: Any, tensors: dict[str, Any]) -> _Uses:
             entry = _packed_entry(node, tensors[names[at]])
             if entry:
                 packed[names[at]] = entry
-    return _Uses(frozenset(skip), packed, zeros)
+        blocks |= dict.fromkeys(names[:1], next((int(a.i) for a in node.attribute if a.name == "block_size"), 0))
+    return _Uses(frozenset(skip), packed, zeros, blocks)
 
 
 def _packed_entry(node: Any, tensor: Any) -> tuple[int, int] | None:
@@ -127,7 +135,7 @@ def _constants(model: Any) -> dict[str, Any]:
     return found
 
 
-def _zero(tensor: Any, values: Any) -> Any:
+def _zero(tensor: Any, values: Any, block: int) -> Any:
     from onnx import numpy_helper
 
     if tensor is None:
@@ -137,7 +145,8 @@ def _zero(tensor: Any, values: Any) -> Any:
         return zero.reshape(())
     if zero.ndim == values.ndim:  # one a group of weights
         for i, (want, have) in enumerate(zip(values.shape, zero.shape, strict=True)):
-            zero = np.repeat(zero, -(-want // have), axis=i).take(range(want), axis=i)
+            each = 1 if want == have else block or -(-want // have)
+            zero = np.repeat(zero, each, axis=i).take(range(want), axis=i)
         return zero
     axis = [i for i, d in enumerate(values.shape) if d == zero.size]
     if not axis or not zero.any():

@@ -50,7 +50,7 @@ def parameters(recipe: Recipe, spec: ModelSpec) -> int:
         UnavailableError: the model is not on this machine.
         ModelError, UnknownNameError: its shape does not fit.
     """
-    config, info = _config(recipe, spec)
+    config, info = configured(recipe, spec)
     with torch.device("meta"):
         return count(module_of(config, info))
 
@@ -61,7 +61,7 @@ def outline(recipe: Recipe, spec: ModelSpec) -> dict[str, int]:
     Raises:
         UnavailableError, ModelError, UnknownNameError: as for `parameters`.
     """
-    config, info = _config(recipe, spec)
+    config, info = configured(recipe, spec)
     fields = family(info.family).fields
     with torch.device("meta"):
         total = count(module_of(config, info))
@@ -88,11 +88,16 @@ def experts(model: str) -> int:
     return max((int(values.get(name) or 0) for name in EXPERT_FIELDS), default=0)
 
 
-def _config(recipe: Recipe, spec: ModelSpec) -> tuple[Any, ModelInfo]:
+def configured(recipe: Recipe, spec: ModelSpec) -> tuple[Any, ModelInfo]:
+    """Return the configuration of a recipe's model and what its outputs mean; no weights are made.
+
+    Raises:
+        UnavailableError, ModelError, UnknownNameError: as for `parameters`.
+    """
     if spec.model == "experts":
         raise ModelError("a student made of experts has a size once they are counted", "run the recipe")
     if spec.model == "teacher":
-        old, above = _config(recipe, recipe.teacher)
+        old, above = configured(recipe, recipe.teacher)
         one = family(above.family)
         info = above.model_copy(update={"source": "teacher"})
         return _reshaped(old, spec, one, info, always=True), info

@@ -1,0 +1,158 @@
+// Cards, questions and glossary. What is claimed is arithmetic (checked by tests/browser/test_toy_maths.py), measured by lessen
+// (docs/results.md, docs/lab-notes.md; two CPU cores, small models), or cited.
+
+const P = "#/playground?";
+const LAB = "lessen: docs/lab-notes.md";
+const RESULTS = "lessen: docs/results.md";
+const HINTON = "Hinton, Vinyals, Dean 2015, arXiv 1503.02531";
+const JACOB = "Jacob et al. 2018, arXiv 1712.05877";
+
+/** The ten cards. question.choices[0] is the right one; the page shuffles them. `own` names what own.js tells of a run. */
+export const cards = [
+  {
+    id: "why", title: "Why compress",
+    text: ["A model that is too large does not fit the phone, the budget or the time you have. Compression trades a little quality, sometimes none, for size and speed.", "Three independent ways: build it smaller and teach it (distil), cut out what matters least (prune), store numbers with fewer bits (quantize). A fourth is often forgotten: a better runtime makes the same model faster without changing it. That gain is not compression, and lessen reports it apart."],
+    tryIt: [["A teacher with 747 parameters, students with 123", `${P}at=toy`]],
+    question: { ask: "A model of 5 million fp32 parameters: how large is its weight file?", choices: ["about 20 MB", "about 5 MB", "about 40 MB", "about 160 MB"], why: "32 bits are 4 bytes: 5 million × 4 bytes = 20 million bytes. With 8 bits it would be about 5 MB." },
+    sources: [RESULTS],
+  },
+  {
+    id: "soft", title: "Soft targets",
+    text: ["A label says: this is a 7. A teacher says: 7 most likely, but it looks a little like a 1 and not at all like a 0. These soft targets carry how classes resemble each other, and they exist for inputs without labels.", "The student minimises KL(teacher ‖ student), the extra surprise of using the student's probabilities where the teacher's are meant. It is 0 exactly where both agree, and never negative."],
+    tryIt: [["Bars of teacher, student and target", `${P}at=soft&ex=digit`]],
+    question: { ask: "Student and teacher give exactly the same probabilities. What are the soft loss and its gradient?", choices: ["both are 0", "the loss is the teacher's entropy, the gradient 0", "the loss is 0, the gradient is not", "it depends on T"], why: "KL(p ‖ p) = 0 and its gradient by the logits, T · (q − p), is 0. The cross-entropy would equal the teacher's entropy; many libraries call that a KL, which it is not." },
+    sources: [HINTON, "Buciluă, Caruana, Niculescu-Mizil 2006, Model Compression, KDD"],
+  },
+  {
+    id: "temperature", title: "Temperature",
+    text: ["Dividing the logits by T before the softmax flattens the distribution, so that small probabilities become visible. The order of classes stays. T = 1 is the model's own answer; a very high T makes all classes alike.", "Softened gradients shrink by about 1/T², so the soft loss is multiplied by T², once. Then changing T does not silently change how much the teacher counts."],
+    tryIt: [["T = 1", `${P}at=soft&T=1`], ["T = 8", `${P}at=soft&T=8`]],
+    question: { ask: "Logits 4, 2, 0. At T = 1 the first class has 86.7 %. At T = 4?", choices: ["50.6 %", "86.7 %", "21.7 %", "33.3 %"], why: "softmax(1, 0.5, 0) = 50.6 %, 30.7 %, 18.6 %. Only an infinite T would give 33.3 % each." },
+    sources: [HINTON],
+  },
+  {
+    id: "alpha", title: "alpha, and the control",
+    text: ["loss = alpha × T² × KL(teacher ‖ student) + (1 − alpha) × cross-entropy with the label. alpha 0 learns from labels alone, 1 from the teacher alone.", "Whether the teacher helped is a question for a control: the same student, same start, data and steps, trained with alpha 0, over several seeds. On lessen's docstring task the distilled student was +1.9, 0.0 and +0.3 points above it in three seeds. With distill.control: true a run trains that control too."],
+    tryIt: [["Two equal students, one without teacher", `${P}at=toy&ta=0.9`], ["alpha = 0: they become the same", `${P}at=toy&ta=0`]],
+    question: { ask: "One run: distilled student 0.852, teacher 0.849. What does that show about the teacher's help?", choices: ["nothing: the same student without it was not trained", "the teacher added 0.3 points", "the student has overtaken the teacher", "distillation is better than labels"], why: "The student might have reached 0.852 from the labels alone. Only the control tells, and one seed with a few tenths of a point is noise besides." },
+    sources: [LAB],
+  },
+  {
+    id: "features", title: "Hidden and attention distillation",
+    text: ["Beyond its answers, a teacher can show its inside: hidden states, attention maps, or relations between tokens. Widths may differ: a learned projection maps one to the other and is thrown away after training. Layers are paired, for instance evenly.", "It makes the student more like the teacher, which is not the same as more right: on SST-2 with 4,000 rows agreement rose from 0.883 to 0.928 while accuracy went from 0.748 to 0.745. With different tokenizers positions must be matched by character span."],
+    tryIt: [["How often do the students decide as the teacher?", `${P}at=toy`]],
+    question: { ask: "Matching hidden states raised agreement with the teacher from 0.883 to 0.928. Accuracy?", choices: ["it hardly moved", "it rose by about as much", "it rose by half of that", "it must rise with agreement"], why: "0.748 before, 0.745 after (three seeds). A student that copies a teacher copies its mistakes too." },
+    sources: [LAB, "Romero et al. 2015 (FitNets), arXiv 1412.6550", "Jiao et al. 2020 (TinyBERT), arXiv 1909.10351", "Wang et al. 2021 (MiniLMv2), arXiv 2012.15828"],
+  },
+  {
+    id: "structure", title: "Structured or unstructured pruning",
+    text: ["Unstructured: single weights become zero. The matrix keeps its shape, so ordinary kernels do the same work; the file gets smaller only when it is compressed, and speed needs special kernels.", "Structured: whole heads, neurons or channels are cut out, with what reads them. Shapes shrink, so bytes, operations and time do too. For the same share it costs more, since a whole unit holds important weights as well."],
+    tryIt: [["Single weights", `${P}at=cut&layer=toy&what=weights`], ["Whole units", `${P}at=cut&layer=toy&what=units`]],
+    question: { ask: "Half of all weights are set to zero one by one. How much faster is the model with ordinary dense kernels?", choices: ["not at all", "twice", "1.5 times", "four times"], why: "Dense kernels multiply zeros like any number. Time falls when shapes shrink, or with kernels made for sparsity and enough zeros." },
+    sources: ["Li et al. 2017, arXiv 1608.08710", "Han et al. 2015, arXiv 1506.02626", "lessen: docs/prune.md"],
+  },
+  {
+    id: "recovery", title: "Recovery",
+    text: ["A cut hurts first; then the model heals. Three repairs, from cheap to dear: refit the next layer by least squares on calibration activations; take BatchNorm statistics anew; train on, from labels or from the unpruned model.", "Zeros must be kept zero: masks are applied again after every optimizer step, since momentum and weight decay move masked weights. After a least-squares refit, training changed docstring results by only −0.2, −0.3 and +0.2 points."],
+    tryIt: [["Cut half of the units, then play on", `${P}at=toy&steps=850&cs=0.5`]],
+    question: { ask: "Masks are set once, then fine-tuning runs with AdamW and no further masking. What becomes of 50 % zeros?", choices: ["most of them are gone after a few steps", "they stay: zero weights have no gradient", "half of them stay", "they grow in number"], why: "A zero weight usually has a gradient: it depends on its input and the error, not on the weight. So it moves at the first step." },
+    sources: [LAB, "Kwon et al. 2022, arXiv 2204.09656", "Liu et al. 2019, arXiv 1810.05270"],
+  },
+  {
+    id: "quantize", title: "Quantization",
+    text: ["A grid replaces the real numbers: q = round(w / s), stored as an integer, with the step s stored once for the layer or once for each output channel. INT8 needs a quarter of the bytes of fp32.", "Rounding errors spread evenly over half a step each way, so their mean square is about s²/12: one bit less means twice the step and four times the error. One wide channel widens the step of all, unless each has its own."],
+    tryIt: [["8 bits", `${P}at=grid&layer=toy&b=8`], ["4 bits, a step for each unit", `${P}at=grid&layer=toy&b=4&per=channel`], ["A 2-D model at 3 bits", `${P}at=toy&steps=850&bits=3`]],
+    question: { ask: "From 8 bits to 7 with the same largest weight: the mean squared rounding error becomes about", choices: ["4 times as large", "2 times as large", "8 times as large", "1.14 times as large"], why: "The step goes from max/127 to max/63, about twice, and the error with its square." },
+    sources: [JACOB, "lessen: docs/quantize.md"],
+  },
+  {
+    id: "honest", title: "Honest measuring",
+    text: ["Decide on validation data, report on test data that no choice has seen. Give an interval: with 1,680 test samples and 85 % accuracy chance alone moves a score by about 1.7 points. Compare two models on the same samples, in pairs. Repeat with other seeds.", "Measure the file that ships, reopened. Time it on one device, warmed up, in turns with the baseline. Beside it put a simple baseline: TF-IDF with logistic regression beats lessen's small transformers on docstrings (0.871 against 0.849)."],
+    tryIt: [["Same lesson, another seed", `${P}at=toy&seed=2`]],
+    question: { ask: "Accuracy 85 % on 1,680 samples. How wide is the 95 % interval, about?", choices: ["± 1.7 points", "± 0.1 points", "± 0.5 points", "± 8 points"], why: "1.96 × √(0.85 × 0.15 / 1680) = 0.017." },
+    sources: [RESULTS, "Dror et al. 2018, The Hitchhiker's Guide to Testing Statistical Significance in NLP, ACL"],
+  },
+  {
+    id: "limits", title: "What does not help",
+    text: ["Some things sound like gains and are none: zeros in dense matrices; sizes computed as if zeros or INT8 weights took no bytes; latency on a GPU before and on a CPU after; a student larger than its teacher; a teacher no better than guessing.", "Dynamic INT8 makes convolutions slower (ONNX Runtime, CPU). On a very small ResNet even static INT8 was 0.7 times as fast. On tiny tasks pruning at random and training from scratch come close to clever criteria. lessen reports these as they are: see what your run says."],
+    tryIt: [["50 % zeros: the shape stays", `${P}at=cut&layer=toy&s=0.5`]],
+    question: { ask: "A report lists 37 ms before (GPU) and 272 ms after (CPU). How much slower did compression make the model?", choices: ["it cannot be said: two devices", "7.4 times", "235 ms", "not at all"], why: "Two devices, two baselines. Both have to be timed on one device, with the same threads, batch and length." },
+    sources: [LAB, "lessen: docs/quantize.md", "Liu et al. 2019, arXiv 1810.05270", "Blalock et al. 2020, What is the State of Neural Network Pruning?, arXiv 2003.03033"],
+  },
+];
+
+/** The twenty questions of the assessment. choices[0] is the right one. card: where to read on. */
+export const questions = [
+  { id: "soft-what", card: "soft", ask: "What are soft targets?", choices: ["the teacher's probabilities for all classes", "labels with random errors", "the student's averaged weights", "labels of other data sets"], why: "They say how likely the teacher finds each class, not only which is first.", source: HINTON },
+  { id: "kl-zero", card: "soft", ask: "KL(teacher ‖ student) is", choices: ["0 exactly where both distributions agree, else positive", "negative where the student is better", "symmetric in teacher and student", "always between 0 and 1"], why: "Gibbs' inequality: never negative. It is not symmetric and has no upper bound.", source: "Kullback and Leibler 1951" },
+  { id: "t-effect", card: "temperature", ask: "Raising the temperature from 1 to 4", choices: ["flattens the probabilities and keeps their order", "sharpens the probabilities", "changes which class is the likeliest", "changes nothing as long as T² is applied"], why: "Dividing all logits by the same positive number keeps their order and draws them together.", source: HINTON },
+  { id: "t-value", card: "temperature", ask: "Logits 4, 2, 0 with T = 4: the probability of the first class is about", choices: ["51 %", "87 %", "33 %", "22 %"], why: "softmax(1, 0.5, 0): e¹ / (e¹ + e⁰·⁵ + e⁰) = 2.718 / 5.367 = 0.506.", source: "arithmetic" },
+  { id: "t-square", card: "temperature", ask: "Why is the soft loss multiplied by T²?", choices: ["its gradients shrink by about 1/T², and the factor makes up for it", "to make the loss positive", "because KL is measured in squared units", "to slow the learning down at high T"], why: "Without it, a higher temperature would also turn the teacher's share down.", source: `${HINTON}, section 2` },
+  { id: "alpha-zero", card: "alpha", ask: "loss = alpha × soft + (1 − alpha) × label loss. With alpha = 0", choices: ["the student learns from labels alone", "the student learns from the teacher alone", "teacher and labels count alike", "nothing is learned"], why: "The soft term is multiplied by 0. A distillation run with such a weight does not distil.", source: "lessen: docs/distill.md" },
+  { id: "control", card: "alpha", ask: "How do you find out whether the teacher helped?", choices: ["train the same student without it, same data and steps, over several seeds", "compare the student with the teacher", "compare the student's loss before and after training", "ask the student the training questions"], why: "Everything but the teacher must be equal; a difference within the spread of seeds shows nothing.", source: LAB },
+  { id: "projector", card: "features", ask: "Teacher states are 768 wide, student states 312. Hidden-state distillation then uses", choices: ["a learned projection, thrown away after training", "only the first 312 numbers of the teacher", "a student widened to 768", "zeros to fill up the student"], why: "FitNets introduced such a regressor; it trains with the student and does not ship.", source: "Romero et al. 2015, arXiv 1412.6550" },
+  { id: "agreement", card: "features", ask: "A student agrees with its teacher more often after hidden-state matching. Its accuracy", choices: ["need not rise: it copies mistakes too", "rises by the same amount", "falls in any case", "equals the agreement"], why: "Agreement 0.883 to 0.928, accuracy 0.748 to 0.745 on SST-2 with 4,000 rows, three seeds.", source: LAB },
+  { id: "zeros-speed", card: "structure", ask: "50 % of the weights are zeroed one by one, dense kernels. The latency", choices: ["stays about the same", "halves", "falls by a quarter", "doubles"], why: "The kernel multiplies zeros too; shapes are unchanged.", source: "lessen: docs/prune.md" },
+  { id: "cut-what", card: "structure", ask: "You cut 10 neurons out of a hidden layer. What goes with their rows and biases?", choices: ["the 10 columns of the layer that reads them", "nothing else", "10 rows of the layer that reads them", "10 input features"], why: "The next layer's matrix has one column for each neuron it reads; the shapes would not fit otherwise.", source: "Li et al. 2017, arXiv 1608.08710" },
+  { id: "masks", card: "recovery", ask: "In fine-tuning after unstructured pruning, masks are", choices: ["applied again after every optimizer step", "needed only at the start", "applied only when the loss rises", "replaced by a lower learning rate"], why: "A zero weight has a gradient in general, and momentum moves it even with a masked gradient.", source: "lessen: docs/prune.md" },
+  { id: "cubic", card: "recovery", ask: "The cubic schedule of Zhu and Gupta prunes", choices: ["fast at first, slower towards the end", "slowly at first, faster towards the end", "evenly", "all at once half-way"], why: "Sparsity = final × (1 − (1 − p)³) from zero: at half of the time 87.5 % of the target is reached.", source: "Zhu and Gupta 2017, arXiv 1710.01878" },
+  { id: "step", card: "quantize", ask: "Symmetric INT8 with integers −127 to 127; the largest |weight| is 1.27. The step is", choices: ["0.01", "0.0127", "0.005", "1.27"], why: "max|w| / 127 = 0.01.", source: JACOB },
+  { id: "bits-error", card: "quantize", ask: "The step of a quantization grid doubles. The mean squared rounding error is about", choices: ["4 times as large", "2 times as large", "the same", "8 times as large"], why: "Errors spread evenly within a step have mean square s²/12.", source: "Bennett 1948, Spectra of quantized signals" },
+  { id: "channel", card: "quantize", ask: "Why a step for each output channel?", choices: ["a channel with large weights does not coarsen the others", "it makes the multiplication faster", "it needs no stored steps", "it makes calibration unnecessary for activations"], why: "Each channel uses its whole grid. The price is one stored step a channel.", source: "Krishnamoorthi 2018, arXiv 1806.08342" },
+  { id: "int8-size", card: "why", ask: "A model has 10 million fp32 parameters. All stored as INT8, its weights take about", choices: ["10 MB", "40 MB", "2.5 MB", "0 MB: quantized weights do not count"], why: "One byte each, plus the steps. fp32 would be 40 MB.", source: "arithmetic" },
+  { id: "interval", card: "honest", ask: "Change in macro-F1 against the teacher: +0.9 points, 95 % interval −0.2 to +2.2. You may say", choices: ["no change could be detected", "the small model is better", "the small model is worse", "the test set was too easy"], why: "The interval holds 0: data like these come about with no true difference as well.", source: "Dror et al. 2018, ACL" },
+  { id: "accuracy", card: "honest", ask: "95 % of the samples are of one class, and a model always says that class. Accuracy and macro-F1 are about", choices: ["0.95 and 0.49", "0.95 and 0.95", "0.5 and 0.95", "0.95 and 0.05"], why: "F1 of the large class is 2 × 0.95 / 1.95 = 0.974, of the other 0; the mean is 0.487.", source: "arithmetic" },
+  { id: "devices", card: "limits", ask: "Before: 37 ms on a GPU. After INT8: 272 ms on a CPU. What does that say about compression?", choices: ["nothing: time both on one device", "INT8 is slow", "it is 7.4 times slower", "the model got larger"], why: "Device, threads, batch and length must be equal; a new runtime's own gain is to be told apart as well.", source: "lessen: docs/measure.md" },
+];
+
+/** The glossary: [term, meaning]. */
+export const glossary = [
+  ["Ablation", "Leaving one part out to see what it was worth."],
+  ["Accuracy", "Share of samples decided rightly. Says little where one class is common: compare with macro-F1."],
+  ["Activation", "What a layer passes on for a given input."],
+  ["Agreement", "Share of samples on which a model decides as the teacher does, right or wrong."],
+  ["alpha", "Weight of the teacher's term in the loss; 1 − alpha is that of the labels."],
+  ["Attention head", "One of several independent attention computations of a transformer layer; can be cut as a whole."],
+  ["Baseline", "The simple thing to beat. lessen's is TF-IDF with logistic regression, trigrams for language models."],
+  ["Batch", "Samples that are computed together. Latency is usually given for one, throughput for many."],
+  ["BatchNorm statistics", "Running mean and variance of channels. They are wrong after a cut and are taken anew."],
+  ["Bootstrap", "Drawing the test samples again with replacement, many times, to see how much a score varies."],
+  ["Calibration (quantization)", "Running training samples to find the range of activations."],
+  ["Calibration error", "Distance between how sure a model is and how often it is right."],
+  ["Confidence interval", "A range made so that 95 of 100 such ranges hold the true value."],
+  ["Confusion matrix", "Counts of true classes by decided classes."],
+  ["Control", "The same run without the thing that is tested; in distilling, the same student without teacher."],
+  ["Cross-entropy", "−log of the probability that was given to what is true, on average."],
+  ["Distillation", "Training a small model on a large one's answers."],
+  ["Dynamic quantization", "INT8 weights; the range of activations is found for each batch."],
+  ["F1, macro-F1", "Harmonic mean of precision and recall; macro: the mean over classes, rare ones counting alike."],
+  ["Fine-tuning", "Training on, from weights that exist."],
+  ["FLOPs", "Floating-point operations of one answer; a multiply-add is two."],
+  ["INT8, INT4", "Integers of 8 or 4 bits."],
+  ["KL divergence", "Sum of p · (log p − log q), in nats: how much q misses p. 0 where equal; not symmetric."],
+  ["Latency, p50, p95", "Time of one answer; half, or 95 of 100, are faster."],
+  ["Least-squares refit", "After a cut, the next layer's weights are fitted so that its output changes least on calibration data."],
+  ["Logit", "A model's score of a class before the softmax."],
+  ["Magnitude pruning", "Dropping the weights, or units, of least size."],
+  ["Mask", "Which weights stay; applied after each training step."],
+  ["McNemar's test", "Whether two models differ, from the samples on which exactly one is right."],
+  ["N:M sparsity", "N of every M neighbouring weights stay, as 2:4. Faster only on hardware made for it."],
+  ["Nat", "Unit of information with the natural logarithm; 1 nat = 1.44 bits."],
+  ["ONNX", "A file format for models that several runtimes can run."],
+  ["Per channel", "With a scale of its own for each output of a layer."],
+  ["Perplexity", "exp of the mean loss of a token: how many tokens a language model hesitates between. Comparable with one tokenizer only."],
+  ["Pruning", "Removing weights or units."],
+  ["Quantization-aware training", "Training with the rounding in the loop."],
+  ["Seed", "The number from which all random choices follow."],
+  ["Soft targets", "A teacher's probabilities for all classes."],
+  ["Softmax", "Turns logits into probabilities: exp of each over the sum of all."],
+  ["Sparsity", "Share of weights that are exactly zero. Always ask: of which weights?"],
+  ["Static quantization", "INT8 weights and activations; ranges are found beforehand by calibration."],
+  ["Structured pruning", "Cutting out whole heads, neurons, channels or layers, so that shapes shrink."],
+  ["Student, teacher", "The small model that learns, the large one that answers."],
+  ["Temperature", "Divides logits before the softmax; above 1 it flattens the probabilities."],
+  ["Test split", "Samples that only the final measurement sees. Choices are made on the validation split."],
+  ["Throughput", "Samples a second."],
+  ["Unstructured pruning", "Setting single weights to zero; shapes stay."],
+  ["Wanda", "Importance of a weight: |weight| × norm of the input it reads (Sun et al. 2023, arXiv 2306.11695)."],
+];
