@@ -2,7 +2,7 @@ import json
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lessen.errors import RecipeError
@@ -31,6 +31,7 @@ def test_a_bad_value_is_named_with_its_path(values, path):
     assert "\n" not in str(error.value)
 
 
+@settings(deadline=None)  # machines are shared
 @given(st.sampled_from(PIPELINES), st.floats(0.01, 0.99), st.integers(0, 2**31))
 def test_a_recipe_survives_json_and_yaml(pipeline, frac, seed):
     recipe = parse({"pipeline": pipeline, "prune": {"remove_frac": frac}, "seed": seed})
@@ -61,3 +62,14 @@ def test_an_n_m_pattern_says_its_share_in_the_resolved_recipe_which_parses_again
     recipe = parse({"pipeline": "prune_only", "prune": {"pattern": "1:4"}})
     assert recipe.prune.remove_frac == 0.75
     assert parse(json.loads(recipe.model_dump_json())) == recipe
+
+
+def test_what_a_student_inherits_is_still_inherited_after_a_round_trip() -> None:
+    """A recipe.json names every setting; what was not given must not become given by being read back."""
+    first = parse({"teacher": {"pooling": "mean", "head_width": 32}, "student": {"model": "teacher", "layers": 1}})
+    again = parse(json.loads(first.model_dump_json()))
+    assert "pooling" not in again.student.model_fields_set
+    assert (again.teacher.pooling, again.teacher.head_width) == ("mean", 32)
+    asked = parse({"student": {"model": "teacher", "pooling": "cls"}})
+    assert "pooling" in parse(asked.model_dump(mode="json")).student.model_fields_set
+    assert again == first

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from lessen.errors import RecipeError
 from lessen.info import Task, generates
@@ -20,6 +20,7 @@ Pipeline = Literal[
     "baseline", "kd_only", "prune_only", "quant_only", "kd_prune", "kd_quant", "prune_quant", "kd_prune_quant"
 ]
 PIPELINES: tuple[str, ...] = get_args(Pipeline)
+INHERITED = ("pooling", "head_width", "output")  # of the teacher or the folder, where they are not given
 
 
 class Data(Section):
@@ -86,6 +87,12 @@ class ModelSpec(Section):
     init: Literal["auto", "teacher", "random"] = Field(
         "auto", description="student weights: teacher copies layers where shapes allow; auto: the best that is possible"
     )
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what was not given and is then another model's: read back, it is not given again."""
+        values: dict[str, Any] = dump(self)
+        return {k: v for k, v in values.items() if k not in INHERITED or k in self.model_fields_set}
 
 
 class Train(Section):

@@ -31,7 +31,8 @@ class Listener:
     def __init__(self, server: Running, *, transports: list[str] | None = None, connect: bool = True) -> None:
         self.server = server
         self.heard: queue.Queue[tuple[str, Any]] = queue.Queue()
-        self.client = socketio.Client(reconnection=False)
+        self.polls = requests.Session()
+        self.client = socketio.Client(reconnection=False, http_session=self.polls)
         self.client.on("*", self._hear)
         if connect:
             self.client.connect(server.url, auth={"token": server.token}, transports=transports)
@@ -60,9 +61,9 @@ class Listener:
         if self.client.connected:
             time.sleep(0.1)  # the library's polling client, when it leaves right after it came, says nothing and waits
             self.client.disconnect()
-        for wire in (self.client.eio.http, self.client.eio.ws):  # the library leaves them to the garbage collector
-            if wire is not None:
-                wire.close()
+        self.polls.close()
+        if self.client.eio.ws is not None:  # the library leaves it to the garbage collector
+            self.client.eio.ws.shutdown()
 
 
 @pytest.fixture
@@ -393,7 +394,7 @@ def _closed(wire: websocket.WebSocket) -> bool:
     except (websocket.WebSocketException, OSError) as error:
         return not isinstance(error, websocket.WebSocketTimeoutException)
     finally:
-        wire.close()
+        wire.shutdown()
     return True  # an empty frame: closed
 
 
@@ -474,10 +475,10 @@ def test_junk_harms_nobody(server: Running, listen: Callable[..., Listener]) -> 
     for junk in JUNK:
         wire = Wire(server, "websocket").socket
         wire.send(junk)
-        wire.close()
+        wire.shutdown()
         before = raw(server)
         before.send(junk)
-        before.close()
+        before.shutdown()
     other.client.emit("ping")
     assert other.next("pong", 5)
     assert server.process.poll() is None

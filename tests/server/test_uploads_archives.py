@@ -209,3 +209,8 @@ def test_bounds_are_what_is_promised():
     assert (accept.IMAGE_ENTRIES, accept.MODEL_ENTRIES) == (10_000, 1_000)
     assert (uploads.AT_ONCE, uploads.KEPT_DAYS) == (2, 30)
     assert set(unpack.PICKLES) >= {".pt", ".pth", ".bin", ".pkl", ".ckpt", ".npz", ".h5"}
+
+
+def test_an_image_that_ends_early_is_refused(folder):
+    with pytest.raises(LessenError, match="broken image"):
+        take(folder, archive((entry("a/x.png"), png((64, 64))[:-25])))

@@ -57,6 +57,15 @@ def test_the_files_are_the_same_however_the_form_is_cut(tmp_path_factory, conten
     assert [part.bytes for part in parts] == [len(content) for content in contents]
 
 
+def test_the_files_are_counted_together(tmp_path):
+    body = form((b"a.csv", b"x" * 60), (b"b.csv", b"y" * 60))
+    (tmp_path / "enough").mkdir()
+    assert len(take(request_of([body]), tmp_path / "enough", limit=120)) == 2
+    with pytest.raises(RequestError) as told:
+        take(request_of([body]), tmp_path, limit=119)
+    assert told.value.status == 413
+
+
 def test_who_sends_nothing_is_cut_off(tmp_path, monkeypatch):
     monkeypatch.setattr(receive, "STALL_S", 0.05)
     with pytest.raises(RequestError) as told:

@@ -16,13 +16,13 @@ from lessen.models import Model, presets, sources
 from lessen.models.build import config_of, info_of, known_fields, module_of, wanted_shape
 from lessen.models.copying import copy_
 from lessen.models.family import family, family_of
+from lessen.recipe import INHERITED
 
 if TYPE_CHECKING:
     from lessen.data import Splits
     from lessen.recipe import Data, ModelSpec
 
 OBSERVED = 64  # training rows on which the use of experts is counted
-INHERITED = ("pooling", "head_width", "output")
 NOT_SHAPE = {"transformers_version", "architectures", "dtype", "id2label", "label2id", "problem_type"}
 
 
