@@ -45,7 +45,9 @@ class Running:
         return int(self.url.rpartition(":")[2])
 
     def request(self, method: str, path: str, **more: Any) -> requests.Response:
-        return requests.request(method, self.url + path, headers=self.headers | more.pop("headers", {}), timeout=60, **more)
+        return requests.request(
+            method, self.url + path, headers=self.headers | more.pop("headers", {}), timeout=60, **more
+        )
 
     def get(self, path: str, **more: Any) -> requests.Response:
         return self.request("GET", path, **more)
@@ -63,9 +65,12 @@ def serving(folder: Path, *flags: str, runs: Path | None = None, stop: bool = Tr
     command = [sys.executable, "-m", "lessen", "serve", "--json", "-v", "--port", "0", *flags]
     command += ["--runs", str(runs or folder / "runs")]
     log = folder / "server.log"
-    with log.open("a", encoding="utf-8") as errors, subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=errors, text=True, env=env, cwd=folder, start_new_session=True
-    ) as process:
+    with (
+        log.open("a", encoding="utf-8") as errors,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=env, cwd=folder, start_new_session=True
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

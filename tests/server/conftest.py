@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from served import BASE, Outside, Running, serving
 from starlette.testclient import TestClient
 
 from lessen.server.app import create_app
 from lessen.server.settings import Settings
+from served import BASE, Outside, Running, eventually, serving
+from wires import Listener, known, steps
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +74,40 @@ def threads() -> Iterator[Callable[[Callable[[], None]], threading.Thread]]:
     yield start
     for thread in started:
         thread.join(30)
+
+
+@pytest.fixture
+def listen(server: Running) -> Iterator[Callable[..., Listener]]:
+    opened: list[Listener] = []
+
+    def make(**more: Any) -> Listener:
+        opened.append(Listener(server, **more))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def busy(server: Running, outside: Callable[..., Outside], threads: Any) -> Iterator[tuple[Outside, Callable[[], int]]]:
+    """A run that writes all the time, and what stops it and returns its last seq."""
+    run, stop = outside(server.root), threading.Event()
+
+    def write() -> None:
+        step = 0
+        while not stop.is_set():
+            run.write(*steps(step, 5))
+            step += 5
+            time.sleep(0.02)
+
+    writer = threads(write)
+
+    def end() -> int:
+        stop.set()
+        writer.join()
+        return run.write()
+
+    eventually(lambda: known(server, run, 100))
+    yield run, end
+    stop.set()

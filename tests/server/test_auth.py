@@ -14,7 +14,6 @@ import pytest
 import socketio
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
-from served import Running, eventually, serving
 from starlette.testclient import TestClient
 
 from lessen import token
@@ -22,6 +21,7 @@ from lessen.errors import AuthError
 from lessen.server.app import create_app
 from lessen.server.auth import Auth
 from lessen.server.settings import Settings
+from served import Running, eventually, serving
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 # Everything that answers without a token; a new route is not among them unless somebody adds it here.
@@ -29,7 +29,14 @@ OPEN = {
     ("GET", "/"), ("HEAD", "/"), ("GET", "/test"), ("HEAD", "/test"), ("GET", "/favicon.ico"), ("HEAD", "/favicon.ico"),
     ("GET", "/login"), ("POST", "/login"), ("GET", "/static/app.js"), ("HEAD", "/static/app.js"),
 }  # fmt: skip
-VALUES = {"run_id": "latest", "index": "0", "stage": "teacher", "file:path": "model.onnx", "layer": "x", "name": "report.json"}
+VALUES = {
+    "run_id": "latest",
+    "index": "0",
+    "stage": "teacher",
+    "file:path": "model.onnx",
+    "layer": "x",
+    "name": "report.json",
+}
 
 
 def paths_of(app: FastAPI) -> set[str]:
@@ -66,8 +73,11 @@ def test_sockets_without_the_token_are_refused(client_of: Callable[..., TestClie
     assert client.app.state.service.live.sockets == 0  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_every_route_opens_with_the_token_or_the_cookie(client_of: Callable[..., TestClient]) -> None:
-    client = client_of(reads_per_minute=10_000, writes_per_minute=10_000, starts_per_minute=10_000, logins_per_minute=10_000)
+    client = client_of(
+        reads_per_minute=10_000, writes_per_minute=10_000, starts_per_minute=10_000, logins_per_minute=10_000
+    )
     auth = client.app.state.service.auth  # type: ignore[attr-defined]
     cookie = {"Cookie": f"other=1; {auth.cookie}={auth.session()}"}
     tokens = {"Authorization": client.headers.pop("Authorization")}
@@ -77,7 +87,9 @@ def test_every_route_opens_with_the_token_or_the_cookie(client_of: Callable[...,
                 assert client.request(method, path, headers=headers).status_code != 401, (method, path, headers)
 
 
-@pytest.mark.parametrize("header", ["{token}", "Basic {token}", "Bearer", "Bearer {token}x", "Bearer {part}", "Token {token}"])
+@pytest.mark.parametrize(
+    "header", ["{token}", "Basic {token}", "Bearer", "Bearer {token}x", "Bearer {part}", "Token {token}"]
+)
 def test_near_misses_are_refused(client: TestClient, tmp_path: Path, header: str) -> None:
     right = (tmp_path / "token").read_text().strip()
     answer = client.get("/api/v1/runs", headers={"Authorization": header.format(token=right, part=right[:-1])})
@@ -99,7 +111,10 @@ def test_a_link_works_once_and_leaves_a_cookie_that_is_not_the_token(client: Tes
     right = (tmp_path / "token").read_text().strip()
     del client.headers["Authorization"]
     key = client.app.state.service.auth.key()  # type: ignore[attr-defined]
-    first, second = client.get(f"/login?key={key}"), TestClient(client.app, base_url=str(client.base_url)).get(f"/login?key={key}")
+    first, second = (
+        client.get(f"/login?key={key}"),
+        TestClient(client.app, base_url=str(client.base_url)).get(f"/login?key={key}"),
+    )
     assert (first.status_code, first.headers["location"]) == (303, "/")
     cookie = first.headers["set-cookie"]
     assert re.fullmatch(r"lessen_5001=[\w.-]{60,200}; Max-Age=\d+; Path=/; HttpOnly; SameSite=Strict", cookie)
@@ -137,7 +152,9 @@ def test_a_cookie_cannot_be_made_up(tmp_path: Path, part: int) -> None:
         assert auth.who(cookies=f"{auth.cookie}={odd}") is None
 
 
-def test_a_cookie_ends_with_its_time_and_is_bound_to_its_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cookie_ends_with_its_time_and_is_bound_to_its_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     auth = Auth(Settings(root=tmp_path, token_file=tmp_path / "token"))
     session = auth.session()
     other = Auth(Settings(root=tmp_path, token_file=tmp_path / "other"))
@@ -155,7 +172,10 @@ def test_rotation_ends_tokens_cookies_and_links(client_of: Callable[..., TestCli
     fresh = client.post("/api/v1/token/rotate").json()["token"]
     assert client.get("/api/v1/runs").status_code == 401
     assert client.get("/api/v1/runs", headers={"Authorization": f"Bearer {fresh}"}).status_code == 200
-    assert client.get("/api/v1/runs", headers={"Authorization": "", "Cookie": f"{auth.cookie}={session}"}).status_code == 401
+    assert (
+        client.get("/api/v1/runs", headers={"Authorization": "", "Cookie": f"{auth.cookie}={session}"}).status_code
+        == 401
+    )
     assert client.get(f"/login?key={key}").status_code == 401
     token.rotate(tmp_path / "token")  # by another process
     assert client.get("/api/v1/runs", headers={"Authorization": f"Bearer {fresh}"}).status_code == 401
@@ -232,7 +252,9 @@ def test_neither_token_nor_key_nor_cookie_is_logged(tmp_path: Path) -> None:
         entered = server.request("GET", f"/login?key={key}", allow_redirects=False, headers={"Authorization": ""})
         cookie = entered.headers["set-cookie"].partition(";")[0].partition("=")[2]
         bodies = [
-            server.get("/api/v1/runs", headers={"Authorization": "", "Cookie": entered.headers["set-cookie"].partition(";")[0]}),
+            server.get(
+                "/api/v1/runs", headers={"Authorization": "", "Cookie": entered.headers["set-cookie"].partition(";")[0]}
+            ),
             server.get(f"/api/v1/runs?token={server.token}&limit=x"),
             server.get(f"/api/v1/nothing?token={server.token}"),
             server.get(f"/login?key={key}"),

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from served import BASE, Running
 from starlette.testclient import TestClient
 
 from lessen.errors import LessenError
 from lessen.server.guard import host_name, listed, names_of, origins_of
 from lessen.server.settings import Settings
+from served import BASE, Running
 
 POLL = "/socket.io/?EIO=4&transport=polling"
 
@@ -69,7 +69,13 @@ REBINDING = [
     ("127.0.0.1:5001", "http://evil.example", 403),
     ("evil.example", "http://evil.example", 421),
 ]
-OTHERS = ["null", "http://127.0.0.1", "http://127.0.0.1:5002", "https://127.0.0.1:5001", "http://127.0.0.1:5001.evil.example"]
+OTHERS = [
+    "null",
+    "http://127.0.0.1",
+    "http://127.0.0.1:5002",
+    "https://127.0.0.1:5001",
+    "http://127.0.0.1:5001.evil.example",
+]
 
 
 @pytest.mark.parametrize(("host", "origin", "status"), REBINDING)
@@ -96,7 +102,11 @@ def test_rebinding_of_a_websocket(server: Running, host: str, origin: str | None
 
 def test_a_page_of_another_site_cannot_start_a_run_without_a_token_either(client_of: Callable[..., TestClient]) -> None:
     client = client_of(auth=False)
-    for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}):
+    for headers in (
+        {"Origin": "http://evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ):
         assert client.post("/train", headers=headers).status_code == 403
         assert client.post("/cancel_training", headers=headers).status_code == 403
     assert client.app.state.service.store.list()[1] == 0  # type: ignore[attr-defined]
@@ -140,7 +150,9 @@ HEADERS = {
 }
 
 
-@pytest.mark.parametrize("path", ["/", "/test", "/docs", "/api/v1/runs", "/nothing", "/static/app.js", "/static/nothing", POLL])
+@pytest.mark.parametrize(
+    "path", ["/", "/test", "/docs", "/api/v1/runs", "/nothing", "/static/app.js", "/static/nothing", POLL]
+)
 def test_every_answer_carries_the_headers(client: TestClient, path: str) -> None:
     found = client.get(path).headers
     kept = {name: found.get(name) for name in HEADERS}
@@ -189,7 +201,9 @@ def test_the_page_uses_nothing_that_its_policy_forbids() -> None:
     ],
 )
 def test_hosts_on_the_wire(server: Running, version: str, lines: list[str], status: int) -> None:
-    head = "\r\n".join([f"GET /test HTTP/{version}", *[line.format(port=server.port) for line in lines], "Connection: close"])
+    head = "\r\n".join(
+        [f"GET /test HTTP/{version}", *[line.format(port=server.port) for line in lines], "Connection: close"]
+    )
     assert _status(server, head) == status
 
 
@@ -200,7 +214,8 @@ def test_an_absolute_address_does_not_replace_the_host(server: Running) -> None:
 
 def _upgrade(server: Running, host: str, origin: str | None) -> int:
     lines = [
-        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1", f"Host: {host}", "Connection: Upgrade", "Upgrade: websocket",
+        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1", f"Host: {host}", "Connection: Upgrade",
+        "Upgrade: websocket",
         "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     ]  # fmt: skip
     return _status(server, "\r\n".join(lines + ([f"Origin: {origin}"] if origin else [])))

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Running
 from starlette.testclient import TestClient
 
 from lessen.server.limits import Buckets, check_json
 from lessen.server.problems import RequestError
 from lessen.server.settings import Settings
+from served import Running
 
 MIB = 1 << 20
 
@@ -31,7 +31,13 @@ def test_a_long_body_is_refused_whether_or_not_it_says_so(client: TestClient) ->
 
 @pytest.mark.parametrize(
     ("path", "limit"),
-    [("/api/v1/runs", 2_000), ("/train", 2_000), ("/api/v1/predictions", 5_000), ("/upload", 3_000 + MIB), ("/socket.io/", 1_000)],
+    [
+        ("/api/v1/runs", 2_000),
+        ("/train", 2_000),
+        ("/api/v1/predictions", 5_000),
+        ("/upload", 3_000 + MIB),
+        ("/socket.io/", 1_000),
+    ],
 )
 def test_each_path_has_its_limit(client_of: Callable[..., TestClient], path: str, limit: int) -> None:
     sizes = {"max_body_bytes": 2_000, "max_inputs_bytes": 5_000, "max_upload_bytes": 3_000, "max_message_bytes": 1_000}
@@ -59,7 +65,15 @@ def test_a_length_that_is_none(client: TestClient, length: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "", "application/jsonx", "json"]
+    "kind",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "",
+        "application/jsonx",
+        "json",
+    ],
 )
 @pytest.mark.parametrize("path", ["/train", "/api/v1/runs", "/api/v1/recipes/check", "/login", "/cancel_training"])
 def test_a_body_that_is_not_declared_json_starts_nothing(client: TestClient, path: str, kind: str) -> None:
@@ -68,7 +82,9 @@ def test_a_body_that_is_not_declared_json_starts_nothing(client: TestClient, pat
     assert client.app.state.service.store.list()[1] == 0  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "application/problem+json"])
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "application/problem+json"]
+)
 def test_json_by_its_names(client: TestClient, kind: str) -> None:
     answer = client.post("/login", content=b'{"token": "x"}', headers={"Content-Type": kind})
     assert answer.status_code == 401
@@ -77,10 +93,12 @@ def test_json_by_its_names(client: TestClient, kind: str) -> None:
 HARMFUL = [
     b'{"a": 1e400}', b'{"a": -1e999}', b'{"a": NaN}', b'{"a": Infinity}', b'{"a": -Infinity}', b"[9223372036854775808]",
     b"[" + b"9" * 5000 + b"]", b'{"a": "\\ud800"}', b'{"\\udfff": 1}', b'["\\u0000"]', b"[" * 100 + b"]" * 100,
-    b'{"a":' * 70 + b"1" + b"}" * 70, b"[" * 100_000, b'{"a": "\xff"}', b'{"a": 1,}', b"{'a': 1}", b"\xef\xbb\xbf{}x", b"nul",
+    b'{"a":' * 70 + b"1" + b"}" * 70, b"[" * 100_000, b'{"a": "\xff"}', b'{"a": 1,}', b"{'a': 1}",
+    b"\xef\xbb\xbf{}x", b"nul",
 ]  # fmt: skip
 FINE = [
-    b"{}", b"[]", b"0", b'"\\ud83d\\ude00"', '"বাংলা"'.encode(), b"[-9223372036854775807, 1.5e308, 5e-324]", b"[" * 60 + b"]" * 60,
+    b"{}", b"[]", b"0", b'"\\ud83d\\ude00"', '"বাংলা"'.encode(), b"[-9223372036854775807, 1.5e308, 5e-324]",
+    b"[" * 60 + b"]" * 60,
     json.dumps([[[]]] * 5000).encode(), '"é"'.encode("utf-16"),
 ]  # fmt: skip
 
@@ -116,7 +134,9 @@ def test_a_post_without_a_body_is_fine(client: TestClient, path: str) -> None:
 def test_a_body_that_does_not_come(server: Running) -> None:
     """The server waits for it, and lets others in meanwhile."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as wire:
-        head = f"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+        head = (
+            "POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        )
         wire.sendall(head.encode())
         assert server.get("/test").status_code == 200
         wire.settimeout(0.2)

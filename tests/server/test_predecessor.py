@@ -230,6 +230,15 @@ def test_previous_results_are_of_the_latest_run_that_succeeded(client, add):
     assert results["effectiveness_metrics"]["agreement_with_teacher"] == pytest.approx(0.93)
 
 
+def test_results_are_there_as_soon_as_the_report_is_complete(client, add):
+    add("older", build(), created="2026-01-01T00:00:00+00:00")
+    add("leaving", build(), created="2026-01-02T00:00:00+00:00", state="running")  # its process has not ended yet
+    add("working", build(complete=False), created="2026-01-03T00:00:00+00:00", state="running")
+    results = client.get("/get_previous_results").json()["results"]
+    assert (results["run_id"], results["model_trained"]) == ("leaving", True)
+    assert client.get("/test_metrics").json()["run_id"] == "leaving"
+
+
 @pytest.mark.parametrize("task", ["seq2seq", "causal-lm"])
 def test_other_tasks_have_what_they_have(client, add, task):
     add("texts", report_of(task))

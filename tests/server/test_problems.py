@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from lessen import errors
 from lessen.server import problems
 
-SECRET = "/home/somebody/secret.txt"  # noqa: S105
+SECRET = "/home/somebody/secret.txt"
 
 
 class Body(BaseModel):
@@ -46,7 +46,8 @@ RAISED: dict[str, BaseException] = {
 }
 STATUS = {
     "recipe": 422, "unknown": 422, "not-found": 404, "auth": 401, "conflict": 409, "resource": 507, "artifact": 409,
-    "unavailable": 424, "rate": 429, "data": 422, "cancelled": 409, "plain": 400, "bug": 500, "memory": 507, "disk": 507,
+    "unavailable": 424, "rate": 429, "data": 422, "cancelled": 409, "plain": 400, "bug": 500, "memory": 507,
+    "disk": 507,
     "sqlite": 507, "surrogate": 422,
 }  # fmt: skip
 
@@ -90,7 +91,8 @@ def test_every_error_is_a_problem(client: TestClient, name: str) -> None:
 
 def test_details_of_some(client: TestClient) -> None:
     assert client.get("/raise/recipe").json() == {
-        "type": "urn:lessen:recipe", "title": "Unprocessable Entity", "status": 422, "detail": "one two", "hint": "do it",
+        "type": "urn:lessen:recipe", "title": "Unprocessable Entity", "status": 422, "detail": "one two",
+        "hint": "do it",
         "exit_code": 2, "instance": "/raise/recipe", "success": False, "error": "one two",
     }  # fmt: skip
     assert client.get("/raise/rate").headers["retry-after"] == "4"

@@ -175,7 +175,10 @@ def _announce(settings: Settings, service: Service, terminal: Terminal, *, open_
 
 def _log_to_stderr(terminal: Terminal) -> None:
     level = logging.WARNING if terminal.quiet or not terminal.verbose else logging.INFO
-    levels = {"lessen": level, "uvicorn": logging.WARNING}  # uvicorn's own lines hold whole addresses with their queries
+    levels = {
+        "lessen": level,
+        "uvicorn": logging.WARNING,
+    }  # uvicorn's own lines hold whole addresses with their queries
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name, least in levels.items():

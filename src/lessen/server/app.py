@@ -93,6 +93,7 @@ class Access:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request and log it."""
         if scope["type"] == "lifespan" or not access.isEnabledFor(logging.INFO):
             await self.app(scope, receive, send)
             return

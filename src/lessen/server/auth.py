@@ -145,7 +145,9 @@ class Auth:
         return int(body.split(".")[0], 16) > time.time()
 
     def _sign(self, body: str) -> str:
-        return hmac.new(self._token.encode(), b"lessen session " + body.encode("utf-8", "replace"), "sha256").hexdigest()
+        return hmac.new(
+            self._token.encode(), b"lessen session " + body.encode("utf-8", "replace"), "sha256"
+        ).hexdigest()
 
 
 def is_open(method: str, path: str) -> bool:
@@ -162,6 +164,7 @@ class Gate:
         self.app, self.auth = app, auth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request that may come in."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return

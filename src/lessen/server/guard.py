@@ -70,6 +70,7 @@ class Guard:
         self._names, self._origins = names_of(settings), origins_of(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request that is meant for this server."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return

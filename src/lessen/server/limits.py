@@ -42,6 +42,7 @@ class Bodies:
         self.app, self.settings = app, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request whose body is fit."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -255,6 +256,7 @@ class Rates:
         self._buckets = buckets or Buckets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request that does not come too often."""
         kind = self._kind(scope) if scope["type"] == "http" else None
         if kind is not None:
             name, per_minute = kind

@@ -95,7 +95,7 @@ class Live:
 
     async def start(self, jobs: Supervisor) -> None:
         """Begin to listen; call in the event loop."""
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._states = asyncio.get_running_loop(), asyncio.Queue()
         self._stop_listening = jobs.listen(self._hear)
         self._spawn(self._tell_states())
         self._spawn(self._tick())
@@ -170,10 +170,9 @@ class Live:
         while sid in self.clients and not self.server.manager.is_connected(sid, "/"):
             await asyncio.sleep(0.001)
         if sid in self.clients:
-            self._say(
-                sid, "server_ready", message="Server is ready", ml_available=importlib.util.find_spec("torch") is not None,
-                server_version=__version__, schema_version=SCHEMA_VERSION,
-            )  # fmt: skip
+            trains = importlib.util.find_spec("torch") is not None
+            versions = {"server_version": __version__, "schema_version": SCHEMA_VERSION}
+            self._say(sid, "server_ready", message="Server is ready", ml_available=trains, **versions)
 
     async def _disconnect(self, sid: str, reason: str | None = None) -> None:
         client = self.clients.pop(sid, None)
@@ -307,13 +306,16 @@ class Live:
             if record is None:
                 continue
             try:
-                run = await asyncio.to_thread(lambda known=record: self.views.run(known).model_dump(mode="json"))
+                run = await asyncio.to_thread(self._shown, record)
             except Exception:
                 log.exception("a run cannot be shown")
                 continue
             message = Message("run_state", {"run": run}, keep=isinstance(told, RunRecord))
             for client in list(self.clients.values()):
                 client.outbox.push(message)
+
+    def _shown(self, record: RunRecord) -> dict[str, Any]:
+        return self.views.run(record).model_dump(mode="json")
 
     async def _tick(self) -> None:
         while True:

@@ -66,6 +66,8 @@ def _complete(operation: dict[str, Any], method: str, path: str) -> None:
     responses = operation.setdefault("responses", {})
     if is_open(method.upper(), path):
         operation["security"] = []
+    if "HTTPValidationError" in str(responses.get("422")):
+        responses["422"] = PROBLEM
     for status, text in {**REFUSALS, **(WITH_BODY if "requestBody" in operation else {})}.items():
         if status not in responses:
             responses[status] = {**PROBLEM, "description": text}

@@ -107,7 +107,7 @@ class Outbox:
 
     async def _room(self) -> bool:
         """Wait until Engine.IO's queue is short; False when the client is gone or reads nothing for a minute."""
-        waited, pause = 0.0, 0.005
+        waited = 0.0
         while True:
             socket = self._server.sockets.get(self._eio_sid)
             if socket is None or socket.closed:
@@ -120,5 +120,6 @@ class Outbox:
                 self.close()
                 self._gone("reads nothing")
                 return False
+            pause = 0.005 if waited < 1 else 0.1
             await asyncio.sleep(pause)
-            waited, pause = waited + pause, min(0.1, pause * 2)
+            waited += pause

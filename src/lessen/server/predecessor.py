@@ -47,6 +47,7 @@ from lessen.store import RunRecord
 router = APIRouter(tags=["predecessor"], responses=PROBLEMS)
 RunId = Annotated[str | None, Query(min_length=1, max_length=200, description="the latest run when absent")]
 LIVE = ("starting", "running", "queued")
+RECENT = 50  # runs among which a finished one is looked for
 MODEL_STAGES = ("prune", "distill", "control", "teacher")  # models of torch, the smallest first
 ZIP_NAME = "compressed_model_and_results.zip"
 ZIP: dict[int | str, dict[str, Any]] = {
@@ -55,6 +56,7 @@ ZIP: dict[int | str, dict[str, Any]] = {
 READ_ME = """\
 compressed_model/              the model that ships, as `lessen.load("compressed_model")` opens it
 compressed_model.safetensors   weights of the last torch model (was compressed_model.pth, a pickle)
+compressed_model/shared.bin    raw numbers that both graphs of an ONNX T5 read, no pickle (where there is one)
 evaluation_results.json        before and after, in numbers with units
 report.json, report.html       everything that was measured
 """
@@ -142,7 +144,8 @@ def get_previous_results(service: Served, run_id: RunId = None) -> PreviousResul
     record = _finished(service, run_id)
     if record is None:
         return PreviousResults(success=False, message="No previous training results available", results=None)
-    found = results(report_of(record), record.model_name or record.name, trained=record.state == "succeeded")
+    report = report_of(record)
+    found = results(report, record.model_name or record.name, trained=report.complete)
     if found is None:
         return PreviousResults(success=False, message=f"run {record.run_id} measured nothing", results=None)
     text = "Previous results retrieved successfully"
@@ -247,7 +250,7 @@ def _entries(record: RunRecord) -> Iterator[Entry]:
 
 def _told(record: RunRecord, report: Report) -> bytes:
     """Return evaluation_results.json."""
-    found = results(report, record.model_name or record.name, trained=record.state == "succeeded")
+    found = results(report, record.model_name or record.name, trained=report.complete)
     body = {
         "run_id": record.run_id,
         "model_name": record.model_name or record.name,
@@ -279,8 +282,18 @@ def _record(service: Service, run_id: str | None) -> RunRecord | None:
 
 
 def _finished(service: Service, run_id: str | None) -> RunRecord | None:
-    """Return the run named, else the latest that succeeded, None where none did."""
-    if run_id in (None, "latest"):
-        found, _ = service.store.list(states=["succeeded"], limit=1)
-        return found[0] if found else None
-    return service.store.need(run_id)
+    """Return the run named, else the latest whose report is complete, None where there is none.
+
+    Clients ask as soon as they hear that a run is completed; its process may still be on its way out then.
+    """
+    if run_id not in (None, "latest"):
+        return service.store.need(run_id)
+    found, _ = service.store.list(limit=RECENT)
+    return next((one for one in found if one.state == "succeeded" or _is_complete(one)), None)
+
+
+def _is_complete(record: RunRecord) -> bool:
+    try:
+        return report_of(record).complete
+    except LessenError:  # there is none yet
+        return False

@@ -117,6 +117,7 @@ class Catch:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
