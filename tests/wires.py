@@ -17,6 +17,7 @@ import websocket
 from lessen.events import Progress
 from served import Outside, Running
 
+SILENCE_S = 20.0
 SMALL = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)]  # of a client that is slow to read
 
 
@@ -98,11 +99,14 @@ class Wire:
                     yield frame
 
     def follow(self, run_id: str, after: int, **more: Any) -> Iterator[int]:
-        """Subscribe and yield seqs."""
+        """Subscribe and yield seqs. Fail when everything but the run's events comes."""
         self.send("42" + json.dumps(["subscribe", {"run_id": run_id, "after": after, **more}]))
+        heard = time.monotonic()
         for frame in self.frames():
             if frame.startswith('42["run_event"'):
                 yield json.loads(frame[2:])[1]["seq"]
+                heard = time.monotonic()
+            assert time.monotonic() - heard < SILENCE_S, "no event of the run came"
 
     def cut(self) -> None:
         """Break the connection without a word."""

@@ -93,7 +93,7 @@ def test_only_its_very_own_origins_pass(client: TestClient, origin: str) -> None
         assert client.get(path, headers={"Origin": origin}).status_code == 403
 
 
-@pytest.mark.parametrize(("host", "origin", "status"), REBINDING)
+@pytest.mark.parametrize(("host", "origin", "status"), [*REBINDING, ("evil.example", None, 421)])
 def test_rebinding_of_a_websocket(server: Running, host: str, origin: str | None, status: int) -> None:
     own = f"127.0.0.1:{server.port}"
     host, origin = host.replace("127.0.0.1:5001", own), origin and origin.replace("127.0.0.1:5001", own)
@@ -127,6 +127,12 @@ def test_a_page_of_another_site_cannot_start_a_run_without_a_token_either(client
 def test_what_other_pages_embed_is_refused(client: TestClient, site: str, mode: str, dest: str, status: int) -> None:
     headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
     assert client.get("/api/v1/runs", headers=headers).status_code == status
+
+
+def test_one_host_and_no_more(client: TestClient) -> None:
+    """A server in front may look at one of two, and we at the other."""
+    both = [("Host", "127.0.0.1"), ("Host", "evil.example")]
+    assert [client.get("/test", headers=headers).status_code for headers in (both, both[::-1])] == [400, 400]
 
 
 def test_addresses_with_nul_are_refused(client: TestClient) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lessen.models import Model
     from lessen.models.groups import Group
 
-LISTED = 64  # kept indices of layers up to this width stand in the facts; a digest stands for longer ones
+LISTED = 1024  # kept indices of layers up to this width stand in the facts; a digest stands for longer ones
 
 
 @dataclass(frozen=True)
