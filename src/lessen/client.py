@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 URL = "http://127.0.0.1:5001"
 API = "/api/v1"
 WAIT_SECONDS = 20  # a question for news stays open that long
+PAUSE_SECONDS = 0.15  # between two questions: the server answers 600 a minute
 PATIENCE_SECONDS = 30.0  # how long `watch` asks a server that went away
 KINDS: dict[int, type[LessenError]] = {
     401: AuthError, 403: AuthError, 404: NotFoundError, 409: ConflictError, 422: RecipeError, 424: UnavailableError,
@@ -146,6 +147,7 @@ class Client:
                 yield event
             if page["state"] not in LIVE and not page["events"]:
                 return
+            time.sleep(PAUSE_SECONDS)
 
     def wait(self, run: RemoteRun | str = "latest") -> RemoteRun:
         """Return the run once it has ended."""

@@ -180,3 +180,37 @@ def test_no_answer_holds_nan(client: TestClient) -> None:
             assert answer.status_code < 500, path
             if "json" in answer.headers.get("content-type", ""):
                 json.loads(answer.text, parse_constant=refuse)
+
+
+ROOT = Path(__file__).parents[2]
+SERVED = [*(ROOT / "src" / "lessen").glob("server/**/*.py"), *(ROOT / "src" / "lessen").glob("jobs/*.py")]
+FETCHERS = ("urllib.request", "http.client", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "socketserver")
+
+
+def test_the_server_asks_nobody_else() -> None:
+    """No address of a request is ever fetched: nothing that could fetch is imported."""
+    assert len(SERVED) > 30
+    for file in SERVED:
+        text = file.read_text(encoding="utf-8")
+        for name in FETCHERS:
+            assert not re.search(rf"^\s*(?:import|from)\s+{re.escape(name)}\b", text, re.MULTILINE), (file.name, name)
+        assert not re.search(r"yaml\.(?:load|unsafe_load|full_load)\(|trust_remote_code=True|shell=True", text), (
+            file.name
+        )
+
+
+FLOORS = {"python-engineio": (4, 13, 2), "python-multipart": (0, 0, 27), "torch": (2, 10), "fastapi": (0, 165)}
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_dependencies_with_known_weaknesses_are_excluded(name: str) -> None:
+    import tomllib
+    from importlib.metadata import version
+
+    def number(text: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in re.findall(r"\d+", text.partition("+")[0])[:3])
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    floor = next(line for line in project["dependencies"] if re.match(rf"{name}\b", line))
+    assert number(floor.partition(">=")[2]) >= FLOORS[name]
+    assert number(version(name)) >= FLOORS[name]

@@ -71,11 +71,16 @@ function curl(method, path, operation) {
   return `curl${verb}${token}${body} '${location.origin}${path}'`;
 }
 
+/** Return the first sentence of an operation's description. */
+function brief(found) {
+  return (found.description ?? found.summary ?? "").split(/[.;:](?:\s|$)/)[0];
+}
+
 function operation(document_, path, method, found) {
   const good = Object.entries(found.responses).filter(([status]) => /^[23]\d\d$/.test(status));
   const others = Object.entries(found.responses).filter(([status]) => /^[45]\d\d$/.test(status));
   return h("details", { data: { words: `${method} ${path} ${found.summary ?? ""} ${found.description ?? ""}`.toLowerCase() } },
-    h("summary", {}, h("span", { class: "method" }, method.toUpperCase()), h("code", {}, path), ` ${found.summary ?? ""}`),
+    h("summary", {}, h("span", { class: "method" }, method.toUpperCase()), h("code", {}, path), ` ${brief(found)}`),
     h("div", {},
       found.description ? h("p", {}, found.description) : null,
       parameters(document_, found.parameters),

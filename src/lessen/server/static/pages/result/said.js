@@ -20,7 +20,9 @@ export function notices(report, run) {
   if (!report.complete) out.push(notice(words.partial, "warning"));
   const note = run?.note ?? scratch(report);
   if (note) out.push(notice(note, "", words.note));
-  for (const warning of report.warnings) out.push(notice(warning.message, "warning", stageNames[warning.stage] ?? warning.stage));
+  for (const warning of report.warnings) {
+    if (warning.message !== note) out.push(notice(warning.message, "warning", stageNames[warning.stage] ?? warning.stage));
+  }
   return out;
 }
 
