@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from served import Running
 
 SCREENS = Path(__file__).parents[2] / ".reports" / "screens"
@@ -52,7 +53,9 @@ def test_it_is_watched_live_and_a_reload_in_the_middle_loses_nothing(
     page.reload()
     page.wait_for_selector(".uplot canvas")
     page.wait_for_function(f"() => ({STEP})() >= {before}", timeout=RUN_MS)
-    page.wait_for_function(f"() => ({STEP})() > {before} || !document.querySelector('.rail-item.running')", timeout=RUN_MS)
+    page.wait_for_function(
+        f"() => ({STEP})() > {before} || !document.querySelector('.rail-item.running')", timeout=RUN_MS
+    )
     assert page.said.lines == []
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 import socketio
+
 from served import serving
 
 pytestmark = pytest.mark.slow
