@@ -1,4 +1,4 @@
-"""A table whose label is the kind of most of a text's words, and a recipe that learns it in seconds."""
+"""Runs that take seconds: on docstrings, and on a table whose label is the kind of most of a text's words."""
 
 from __future__ import annotations
 
@@ -37,3 +37,20 @@ def values(path: Path, **changes: Any) -> dict[str, Any]:
         "measure": {"speed": False, "baseline": False, "bootstrap": 50},
     }
     return {**given, **changes}
+
+
+def docstrings(name: str, max_length: int = 160) -> dict[str, Any]:
+    """Return the settings of a run on embedded docstrings: it learns little, and has every stage."""
+    return {
+        "name": name,
+        "pipeline": "kd_prune_quant",
+        "data": {"source": "docstrings", "limit": 40, "max_length": max_length},
+        "teacher": {
+            "model": "scratch:bert-mini", "layers": 2, "hidden_size": 32, "intermediate_size": 64, "heads": 4,
+            "vocab_size": 400, "pooling": "mean", "train": {"epochs": 12, "lr": 5e-3, "patience": None},
+        },
+        "student": {"model": "teacher", "layers": 1},
+        "distill": {"teacher_margin": 0.0, "train": {"epochs": 1, "lr": 1e-3}},
+        "prune": {"calib_samples": 32, "recover": {"epochs": 1, "lr": 1e-4}},
+        "measure": {"seconds": 0.02, "rounds": 2, "bootstrap": 20, "baseline": False, "speed": False},
+    }  # fmt: skip

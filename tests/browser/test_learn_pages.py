@@ -11,22 +11,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import animals
 from lessen.runner import run
 from served import Running, eventually, serving
 
-TEXT: dict[str, Any] = {
-    "name": "sentences",
-    "pipeline": "kd_prune_quant",
-    "data": {"source": "docstrings", "limit": 40, "max_length": 32},
-    "teacher": {
-        "model": "scratch:bert-mini", "layers": 2, "hidden_size": 32, "intermediate_size": 64, "heads": 4,
-        "vocab_size": 400, "pooling": "mean", "train": {"epochs": 12, "lr": 5e-3, "patience": None},
-    },
-    "student": {"model": "teacher", "layers": 1},
-    "distill": {"teacher_margin": 0.0, "train": {"epochs": 1, "lr": 1e-3}},
-    "prune": {"calib_samples": 32, "recover": {"epochs": 1, "lr": 1e-4}},
-    "measure": {"seconds": 0.02, "rounds": 2, "bootstrap": 20, "baseline": False, "speed": False},
-}  # fmt: skip
+TEXT = animals.docstrings("sentences", max_length=32)
 DIGITS: dict[str, Any] = {
     "name": "digits",
     "task": "image-classification",

@@ -90,6 +90,7 @@ def test_the_models_answers_lie_where_gpt2s_do(teacher):
     assert -45 < float(logits.min()) < float(logits.max()) < -25
 
 
+@pytest.mark.slow
 def test_d42_clamped_logits_stand_still_at_ln_of_the_vocabulary(teacher, tmp_path):
     student, said = shifted(small.model(seed=3)), []
     before = small.weights(student)
@@ -112,6 +113,7 @@ def test_d42_a_run_that_stands_still_is_stopped(teacher, tmp_path):
         train(shifted(small.model(seed=3)), clamped(teacher), tmp_path, 400)
 
 
+@pytest.mark.slow
 def test_d42_our_loss_falls_on_the_same_model_and_data(teacher, tmp_path):
     student = shifted(small.model(seed=3))
     done = train(student, ours(teacher, student), tmp_path, 60)

@@ -37,6 +37,7 @@ def said(model, **how):
     return model.module.generate(**inputs, max_new_tokens=5, min_new_tokens=5, do_sample=False, **how).tolist()
 
 
+@pytest.mark.slow
 def test_each_group_cut_alone_equals_masking_it(kit, model):
     before = kit.logits(model, 3)
     for group in groups(model):

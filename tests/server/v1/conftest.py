@@ -7,12 +7,12 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+import animals
 from lessen.jobs import Supervisor
 from lessen.server import problems, v1
 from lessen.server.auth import Auth
@@ -23,19 +23,7 @@ from lessen.server.settings import Settings
 from lessen.server.views import Views
 from lessen.store import FOLDER, RunRecord, Store
 
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "pipeline": "kd_prune_quant",
-    "data": {"source": "docstrings", "limit": 40, "max_length": 160},
-    "teacher": {
-        "model": "scratch:bert-mini", "layers": 2, "hidden_size": 32, "intermediate_size": 64, "heads": 4,
-        "vocab_size": 400, "pooling": "mean", "train": {"epochs": 12, "lr": 5e-3, "patience": None},
-    },
-    "student": {"model": "teacher", "layers": 1},
-    "distill": {"teacher_margin": 0.0, "train": {"epochs": 1, "lr": 1e-3}},
-    "prune": {"calib_samples": 32, "recover": {"epochs": 1, "lr": 1e-4}},
-    "measure": {"seconds": 0.02, "rounds": 2, "bootstrap": 20, "baseline": False, "speed": False},
-}  # fmt: skip
+TINY = animals.docstrings("tiny")
 
 
 @pytest.fixture(scope="session")
