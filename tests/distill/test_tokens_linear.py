@@ -422,6 +422,7 @@ def test_answers_may_come_for_the_supervised_positions_alone():
         fused_loss(states, head, labels, alpha=1.0, teacher=targets.rows(slice(0, 5)))
 
 
+@pytest.mark.slow
 def test_r27_sampled_gradients_are_those_of_the_whole_distribution_on_average():
     """R27: mean over seeds within three standard errors, in every coordinate taken together; one seed, one draw."""
     states, head, labels = student()

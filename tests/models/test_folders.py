@@ -51,6 +51,7 @@ def test_a_saved_model_reopens_bit_equal(kit, tmp_path, name, pruned, head):
     artifact.verify()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_pruned_model_is_pruned_saved_and_reopened_again(kit, tmp_path, name):
     model = kit.tiny(name)

@@ -27,6 +27,7 @@ def kept(units):
     return [u for u in range(units) if u % 3 != 1] if units > 2 else [units - 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("head", HEADS, ids=["stock", "pooled"])
 def test_cutting_every_group_equals_masking_it_also_when_cut_twice(kit, name, head):

@@ -299,6 +299,7 @@ def test_kept_indices_after_rounds_are_those_of_the_unpruned_model(trained, tmp_
             torch.testing.assert_close(new[name], old[name][row["kept"]], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_rounds_cut_more_and_more_and_end_where_one_shot_ends(trained, tmp_path):
     small = run(trained, "bert", tmp_path / "small", schedule="cubic", rounds=2)
     facts = small.manifest.facts

@@ -38,6 +38,7 @@ def operations(client: TestClient) -> dict[tuple[str, str], dict[str, Any]]:
     return {(v.upper(), path): item[v] for path, item in document["paths"].items() for v in VERBS if v in item}
 
 
+@pytest.mark.slow
 def test_the_servers_process_never_imports_torch(tmp_path: Path) -> None:
     """A run in the server's own process would take it along."""
     code = (

@@ -47,6 +47,7 @@ def paths_of(app: FastAPI) -> set[str]:
     return {re.sub(r"{([^}]+)}", lambda m: VALUES.get(m[1], "x"), path) for path in found}
 
 
+@pytest.mark.slow
 def test_every_route_asks_for_the_token(client_of: Callable[..., TestClient]) -> None:
     client = client_of(token=False, logins_per_minute=10_000)
     open_ = set()
@@ -246,6 +247,7 @@ def test_a_token_file_that_cannot_be_written(tmp_path: Path) -> None:
 # in no log
 
 
+@pytest.mark.slow
 def test_neither_token_nor_key_nor_cookie_is_logged(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         key = server.login_url.partition("key=")[2]
