@@ -27,7 +27,7 @@ def to_mat(mapping: Mapping[str, Any]) -> bytes:
 
     stream = io.BytesIO()
     variables = {k: _value(v) for k, v in mapping.items()}
-    savemat(stream, variables, format="5", long_field_names=True, do_compression=True)  # type: ignore[arg-type]
+    savemat(stream, variables, format="5", long_field_names=True, do_compression=True)
     return stream.getvalue()
 
 
