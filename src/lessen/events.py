@@ -8,6 +8,7 @@ from typing import Any, Literal
 Level = Literal["info", "warning", "error"]
 RunState = Literal["queued", "starting", "running", "cancelling", "cancelled", "succeeded", "failed", "interrupted"]
 LIVE: frozenset[str] = frozenset(("queued", "starting", "running", "cancelling"))  # the others are final until resumed
+ACTIVE = LIVE - {"queued"}  # those that have a process, or should have one
 Phase = str  # a stage's name: data, teacher, distill, control, prune, quantize, export, measure, report
 
 

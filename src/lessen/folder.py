@@ -29,7 +29,7 @@ from lessen.artifact import Artifact
 from lessen.context import digest, write_atomic
 from lessen.errors import ArtifactError, Cancelled, ConflictError, ResourceError, as_lessen
 from lessen.eventlog import EventLog
-from lessen.events import LIVE, Event, RunState, RunStateChanged
+from lessen.events import ACTIVE, Event, RunState, RunStateChanged
 from lessen.recipe import Recipe, parse
 
 EVENTS = "events.jsonl"
@@ -198,7 +198,7 @@ def is_locked(path: Path) -> bool:
 def live_state(path: Path) -> str:
     """Return the state in run.json; a run that says it is running while nobody holds its folder was interrupted."""
     state = str(read_state(path).get("state") or "")
-    return "interrupted" if state in LIVE - {"queued"} and not is_locked(path) else state
+    return "interrupted" if state in ACTIVE and not is_locked(path) else state
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from lessen import __version__
 from lessen.artifact import MANIFEST, Artifact
 from lessen.errors import ConflictError, LessenError, NotFoundError, RateError
+from lessen.events import LIVE
 from lessen.report.predictions import read_predictions
 from lessen.report.rows import Report
 from lessen.server import presets
@@ -46,7 +47,6 @@ from lessen.store import RunRecord
 
 router = APIRouter(tags=["predecessor"], responses=PROBLEMS)
 RunId = Annotated[str | None, Query(min_length=1, max_length=200, description="the latest run when absent")]
-LIVE = ("starting", "running", "queued")
 RECENT = 50  # runs among which a finished one is looked for
 MODEL_STAGES = ("prune", "distill", "control", "teacher")  # models of torch, the smallest first
 ZIP_NAME = "compressed_model_and_results.zip"
@@ -95,7 +95,7 @@ def cancel_training(service: Served, body: RunIn | None = None, run_id: RunId = 
     """Stop a run: the one named, else the one at work, else the first that waits. Asked twice, the same."""
     wanted = (body.run_id if body else None) or run_id
     record = service.store.need(wanted) if wanted else _at_work(service)
-    if record is None or record.state not in (*LIVE, "cancelling"):
+    if record is None or record.state not in LIVE:
         state = record.state if record else None
         text = f"run {record.run_id} is {state} already" if record else "no training is in progress"
         return CancelledOut(success=True, message=text, run_id=record.run_id if record else None, state=state)

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-State = Literal["queued", "starting", "running", "cancelling", "cancelled", "succeeded", "failed", "interrupted"]
+from lessen.events import RunState
+
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 RunId = Annotated[str, Field(min_length=1, max_length=200, description="a run's id; the latest run when absent")]
 
@@ -76,7 +77,7 @@ class CancelledOut(Said):
     """The run that was asked to stop; null where none was at work."""
 
     run_id: str | None
-    state: State | None
+    state: RunState | None
 
 
 class Line(Shape):
@@ -99,7 +100,7 @@ class Evaluated(Shape):
     compression: list[Line]
     complexity: list[Line]
     run_id: str | None
-    state: State | None
+    state: RunState | None
     complete: bool = Field(description="whether the run is finished and everything was measured")
 
 

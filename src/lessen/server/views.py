@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lessen.errors import LessenError
+from lessen.events import ACTIVE
 from lessen.recipe import parse
 from lessen.server.meter import Meter
 from lessen.server.v1.shapes import ErrorOut, ProgressOut, RunOut
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from lessen.jobs.supervisor import Supervisor
     from lessen.store import RunRecord, Store
 
-LIVE = ("starting", "running", "cancelling")
 STOPPED = ("cancelled", "failed", "interrupted")
 KINDS = ("StageStarted", "StageSkipped", "StageFinished", "Progress", "RunFinished", "RunStateChanged", "Log")
 KEPT = 64  # meters in memory
@@ -94,7 +94,7 @@ class Views:
         )
 
     def _progress(self, record: RunRecord, exact: bool) -> ProgressOut:
-        if record.state in LIVE or (exact and record.state in STOPPED):
+        if record.state in ACTIVE or (exact and record.state in STOPPED):
             return self._metered(record)
         known: dict[str, Any] = {**NOT_KNOWN, "elapsed_s": _took(record)}
         if record.state == "succeeded":

@@ -18,6 +18,7 @@ import sqlalchemy as sql
 from sqlalchemy.engine import Connection, RowMapping
 
 from lessen.errors import ArtifactError, NotFoundError, ResourceError
+from lessen.events import ACTIVE
 from lessen.folder import now
 from lessen.store.curves import Curves, curves
 from lessen.store.records import RunRecord, Upload
@@ -26,7 +27,6 @@ from lessen.store.tables import EVENTS, RUNS, SCHEMA, UPLOADS
 FOLDER = ".lessen"
 FILE = "store.sqlite"
 SCHEMA_VERSION = 1
-ACTIVE = ("starting", "running", "cancelling")
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "fuse.gcsfuse", "fuse.s3fs"}  # no WAL there
 
 
@@ -159,7 +159,7 @@ class Store:
 
     def active(self) -> Sequence[RunRecord]:
         """Return the runs that have a process, or should have one."""
-        return self._where(RUNS.c.state.in_(ACTIVE), order=RUNS.c.created)
+        return self._where(RUNS.c.state.in_(sorted(ACTIVE)), order=RUNS.c.created)
 
     def _where(self, *conditions: Any, order: Any) -> Sequence[RunRecord]:
         with self._engine.connect() as db:

@@ -9,10 +9,11 @@ from pydantic import Field
 
 from lessen import report
 from lessen.errors import RecipeError
+from lessen.events import RunState
 from lessen.server.service import Served
 from lessen.server.v1.found import Id, needed, report_of
 from lessen.server.v1.requested import requested
-from lessen.server.v1.shapes import GateOut, GatesOut, RecipeOut, RunIn, RunList, RunOut, State
+from lessen.server.v1.shapes import GateOut, GatesOut, RecipeOut, RunIn, RunList, RunOut
 
 router = APIRouter(tags=["runs"])
 Sort = Literal[
@@ -23,7 +24,7 @@ Sort = Literal[
 @router.get("/runs")
 def list_runs(
     service: Served,
-    state: Annotated[list[State] | None, Query(description="one or more states", max_length=8)] = None,
+    state: Annotated[list[RunState] | None, Query(description="one or more states", max_length=8)] = None,
     search: Annotated[str, Query(max_length=200, description="in name, id and model")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-State = Literal["queued", "starting", "running", "cancelling", "cancelled", "succeeded", "failed", "interrupted"]
+from lessen.events import RunState
+
 Text = Annotated[str, Field(max_length=20_000)]
 RunId = Annotated[str, Field(min_length=1, max_length=200, description="a run's id, or latest")]
 StageName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9_-]+$")]
@@ -50,7 +51,7 @@ class RunOut(Shape):
     name: str
     task: str
     pipeline: str
-    state: State
+    state: RunState
     origin: str
     model_name: str | None
     attempt: int
@@ -89,7 +90,7 @@ class EventsOut(Shape):
     run_id: str
     events: list[dict[str, Any]]
     next: int = Field(description="ask for events after this seq")
-    state: State
+    state: RunState
     more: bool = Field(description="whether further events are stored already")
 
 

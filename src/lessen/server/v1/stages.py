@@ -9,6 +9,7 @@ from fastapi import APIRouter
 
 from lessen import stages as pipeline
 from lessen.errors import LessenError
+from lessen.events import ACTIVE
 from lessen.recipe import parse
 from lessen.report.rows import ROLES
 from lessen.server.service import Served, Service
@@ -18,7 +19,6 @@ from lessen.store import RunRecord
 
 router = APIRouter(tags=["stages"])
 KINDS = ("StageStarted", "StageFinished", "StageSkipped")
-LIVE = ("starting", "running", "cancelling")
 
 
 @router.get("/runs/{run_id}/stages")
@@ -52,7 +52,7 @@ def _stage(name: str, index: int, told: dict[str, Any], row: Any, state: str) ->
 
 def _state(told: dict[str, Any], row: Any, state: str) -> Any:
     if told.get("open"):  # begun and not finished, in the last attempt that came so far
-        return "running" if state in LIVE else "failed" if state == "failed" else "waiting"
+        return "running" if state in ACTIVE else "failed" if state == "failed" else "waiting"
     if told.get("finished") or (row is not None and not told):
         return "done"
     return "skipped" if told.get("skipped") else "waiting"

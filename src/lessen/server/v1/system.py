@@ -10,7 +10,7 @@ import time
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import psutil
 from fastapi import APIRouter
@@ -19,6 +19,7 @@ from fastapi.responses import PlainTextResponse
 from lessen import __version__, token
 from lessen.doctor import FAST_FLAGS
 from lessen.errors import ConflictError
+from lessen.events import RunState
 from lessen.report.rows import SCHEMA_VERSION
 from lessen.server.service import Served, Service
 from lessen.server.v1.system_shapes import Cpu, Device, Disk, Memory, SystemOut, TokenOut, VersionOut
@@ -29,7 +30,6 @@ LIBRARIES = (
     "torch", "transformers", "tokenizers", "safetensors", "datasets", "onnx", "onnxruntime", "scikit-learn", "numpy",
     "fastapi", "python-socketio", "uvicorn", "sqlalchemy", "pydantic",
 )  # fmt: skip
-STATES = ("queued", "starting", "running", "cancelling", "cancelled", "succeeded", "failed", "interrupted")
 DISK_SECONDS = 60  # between walks over the runs
 TEXT: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text format 0.0.4"}
@@ -135,7 +135,7 @@ def _plain(value: float) -> str:
 
 def _counts(service: Service) -> dict[str, int]:
     counts = service.store.counts()
-    return {state: counts.get(state, 0) for state in STATES}
+    return {state: counts.get(state, 0) for state in get_args(RunState)}
 
 
 def _tick() -> int:
