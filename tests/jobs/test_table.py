@@ -45,7 +45,7 @@ class Table(RuleBasedStateMachine):
         self.patch.setattr(workers, "Job", Act)
         self.store = Store(self.root)
         self.supervisor = Supervisor(self.store)
-        self.waiting, self.running, self.ended, self.deleted = [], None, {}, set()
+        self.waiting, self.running, self.ended, self.deleted = [], None, {}, []  # in order: ids are random
 
     def teardown(self):
         for run_id in [*self.waiting, *self.ended]:
@@ -64,8 +64,6 @@ class Table(RuleBasedStateMachine):
     @rule()
     def tick(self):
         self.supervisor._tick_jobs(0.0)
-        if self.running and self.supervisor._workers.jobs.get(self.running) is None:
-            self.running = None
         if self.running is None and self.waiting:
             self.running = self.waiting.pop(0)
         assert list(self.supervisor._workers.jobs) == ([self.running] if self.running else [])
@@ -74,10 +72,8 @@ class Table(RuleBasedStateMachine):
     @rule(state=st.sampled_from(["succeeded", "failed", "interrupted"]))
     def end(self, state):
         self.supervisor._workers.jobs[self.running].next = Ending(state, "so it went")
-        self.ended[self.running] = state
-        self.supervisor._workers.step(0.0)
-        assert self.store.need(self.running).state == state
-        self.running = None
+        self.ended[self.running], self.running = state, None
+        self.tick()  # in which the next one starts
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -91,39 +87,39 @@ class Table(RuleBasedStateMachine):
     @rule()
     def cancel_the_running_one(self):
         assert self.supervisor.cancel(self.running).state == "cancelling"
-        self.supervisor._workers.step(0.0)
         self.ended[self.running], self.running = "cancelled", None
+        self.tick()
 
     @precondition(lambda self: self.ended and len(self.waiting) < QUEUE)
     @rule(data=st.data())
     def resume(self, data):
-        run_id = data.draw(st.sampled_from(sorted(self.ended)))
+        run_id = data.draw(st.sampled_from(list(self.ended)))
         if self.ended[run_id] == "succeeded":
             with pytest.raises(ConflictError):
                 self.supervisor.resume(run_id)
             return
         self.supervisor.resume(run_id)
         del self.ended[run_id]
-        self.deleted.discard(run_id)
+        self.deleted = [other for other in self.deleted if other != run_id]
         self.waiting.append(run_id)
 
     @precondition(lambda self: self.ended or self.waiting)
     @rule(data=st.data())
     def delete(self, data):
-        run_id = data.draw(st.sampled_from(sorted([*self.ended, *self.waiting])))
+        run_id = data.draw(st.sampled_from([*self.ended, *self.waiting]))
         if run_id in self.waiting:
             with pytest.raises(ConflictError):
                 self.supervisor.delete(run_id)
         else:
             self.supervisor.delete(run_id)
-            self.deleted.add(run_id)
+            self.deleted = [other for other in self.deleted if other != run_id] + [run_id]
 
     @precondition(lambda self: self.deleted)
     @rule(data=st.data())
     def restore(self, data):
-        run_id = data.draw(st.sampled_from(sorted(self.deleted)))
+        run_id = data.draw(st.sampled_from(self.deleted))
         assert self.supervisor.restore(run_id).deleted_at is None
-        self.deleted.discard(run_id)
+        self.deleted.remove(run_id)
 
     @invariant()
     def the_queue_is_in_order(self):
