@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
+PATIENCE_MS = 30_000  # what a page may take on two cores that other tests work on as well
 STARTS = {"server", "open_page", "browser", "client_of"}  # fixtures that start one
 WITHIN = {"test_table.py"}  # of tests/jobs: no process
 
@@ -32,6 +33,7 @@ def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
+    sync_api.expect.set_options(timeout=PATIENCE_MS)
     with sync_api.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 from safetensors.numpy import load_file
 
 import animals
@@ -126,14 +127,12 @@ def test_without_a_run_everything_is_a_toy_and_says_so(open_page: Open, tmp_path
     with serving(tmp_path) as bare:
         page = open_page(bare, "#/playground")
         settled(page)
-        assert "No run is finished yet" in at(page, "#part-cut").inner_text()
-        assert at(page, "#part-cut .lp-mark").all_inner_texts() == ["toy"]
+        expect(at(page, "#part-cut")).to_contain_text("No run is finished yet")
+        expect(at(page, "#part-cut .lp-mark")).to_have_text(["toy"])
         page.goto(f"{bare.url}/#/learn")
-        settled(page)
-        assert at(page, ".lp-own-run").first.inner_text().startswith("No run is finished yet")
+        expect(at(page, ".lp-own-run").first).to_contain_text("No run is finished yet")
         page.goto(f"{bare.url}/#/bench/latest")
-        page.wait_for_selector(".problem")
-        assert at(page, ".problem").inner_text().strip()
+        expect(at(page, ".problem")).to_contain_text("run")
 
 
 def test_temperature_and_alpha_move_the_terms_and_the_address(
@@ -162,7 +161,7 @@ def test_a_sample_of_the_run_is_measured(server: Running, runs: dict[str, str], 
         page,
         "#part-soft .lp-mark",
     ).filter(has_text="measured").wait_for()
-    assert "asked just now" in at(page, "#part-soft").inner_text()
+    expect(at(page, "#part-soft")).to_contain_text("asked just now")
 
 
 def test_the_cut_and_the_grid_are_those_of_a_real_layer(server: Running, runs: dict[str, str], open_page: Open) -> None:
