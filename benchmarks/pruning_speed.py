@@ -96,8 +96,8 @@ def main() -> None:
     table = {
         "preset": args.preset,
         "environment": environment(args.threads, "cpu"),
-        "over dense torch": {n: {k: m[k].model_dump() for k in wanted if k in m} for n, m in rows.items()},
-        "over dense onnxruntime": {n: {k: m[k].model_dump() for k in wanted if k in m} for n, m in base.items()},
+        "over dense torch": {n: {k: m[k].model_dump() for k in wanted if k in m} for n, (m, _) in rows.items()},
+        "over dense onnxruntime": {n: {k: m[k].model_dump() for k in wanted if k in m} for n, (m, _) in base.items()},
     }
     args.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     for name, found in [*rows.items(), *base.items()]:

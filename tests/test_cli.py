@@ -167,6 +167,9 @@ def test_there_is_a_flag_for_every_setting_of_the_schema() -> None:
         ("teacher.train.lr", "3e-4", 3e-4),
         ("prune.recover", "none", None),
         ("export.formats", "onnx", ("onnx",)),
+        ("prune.ignore", "classifier,*.layer.0.*", ("classifier", "*.layer.0.*")),
+        ("prune.sensitivity", "0.25,0.5", (0.25, 0.5)),
+        ("quantize.ignore", "classifier", ("classifier",)),
         ("student.config", "hidden_act=relu", {"hidden_act": "relu"}),
     ],
 )

@@ -18,7 +18,7 @@ import pytest
 
 from lessen import cli
 from lessen.errors import Cancelled, DataError, UnavailableError
-from lessen.folder import claim
+from lessen.folder import claim, disk_bytes
 from lessen.measure.metric import Metric, measured
 from lessen.recipe import Recipe, parse
 from lessen.report import Report, Row
@@ -135,6 +135,22 @@ def test_list_shows_runs_with_their_result(run_folder: Path, capsys: pytest.Capt
     (found,) = json.loads(capsys.readouterr().out)["runs"]
     assert (found["folder"], found["state"], found["f1_macro"]) == ("made", "succeeded", 0.88)
     assert (found["smaller"], found["faster"]) == (16, 10)
+    assert found["disk_bytes"] == disk_bytes(run_folder) > 0
+
+
+def test_list_and_show_say_what_a_run_takes_on_the_disk(
+    run_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lessen.cli.runs.disk_bytes", lambda folder: 12_345_678)
+    monkeypatch.setenv("COLUMNS", "200")
+    capsys.readouterr()
+    assert lessen("list", ".") == 0
+    assert "12.3 MB" in capsys.readouterr().out
+    assert lessen("show", "made") == 0
+    assert "on disk: 12.3 MB" in capsys.readouterr().err
+    monkeypatch.setattr("lessen.cli.runs.live_state", lambda folder: "running")
+    assert lessen("list", ".", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["disk_bytes"] is None
 
 
 def test_compare_sets_runs_side_by_side(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,11 @@
 """Every pipeline from a CSV to a complete report, with a tiny model; what tools rely on in it."""
 
+import hashlib
 import json
 
 import jsonschema
 import pytest
+import yaml
 
 import animals
 import lessen
@@ -96,6 +98,44 @@ def test_every_promised_metric_is_measured_or_says_why_not(finished):
             assert set(metric) >= {"value", "unit", "kind", "n", "ci95", "spread", "reason"}
             if name != "latency_p95_ms" and not (row["stage"] == "teacher" and name == "agreement_with_teacher"):
                 assert metric["value"] is not None, (row["stage"], name, metric["reason"])
+
+
+def test_every_row_tells_how_long_each_call_took_and_how_sure_a_right_answer_was(finished):
+    _, run = finished
+    for row in json.loads((run / "report.json").read_text())["rows"]:
+        latency, metrics = row["facts"]["latency"], row["metrics"]
+        assert latency["1"]["n"] == metrics["latency_p50_ms"]["n"]
+        assert latency["1"]["quantiles_ms"][50] == pytest.approx(metrics["latency_p50_ms"]["value"], abs=1e-5)
+        assert len(latency) == 2
+        bins = row["facts"]["reliability"]["bins"]
+        assert sum(b["n"] for b in bins) == metrics["accuracy"]["n"]
+        gap = sum(b["n"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["n"])
+        wanted = metrics["expected_calibration_error"]
+        assert gap / wanted["n"] == pytest.approx(wanted["value"], abs=1e-9)
+
+
+def test_a_report_says_what_code_recipe_and_data_it_came_from(finished):
+    _, run = finished
+    report, state = (json.loads((run / name).read_text()) for name in ("report.json", "run.json"))
+    told = report["environment"]
+    assert told["recipe_digest"] == state["recipe_digest"]
+    assert report["created"] <= told["finished"] <= state["finished"]
+    page = (run / "report.html").read_text()
+    for text in (told["recipe_digest"], report["data"]["digest"], told["finished"], "tokenizers"):
+        assert text in page
+
+
+def test_the_cards_of_what_ships_hold_what_was_measured_and_the_folders_stay_whole(finished):
+    _, run = finished
+    rows = {r["stage"]: r for r in json.loads((run / "report.json").read_text())["rows"]}
+    for stage in ("runtime", "export", "quantize"):
+        artifact = lessen.Artifact(run / rows[stage]["artifact"])
+        text = (artifact.path / "README.md").read_text()
+        (result,) = yaml.safe_load(text.split("---\n")[1])["model-index"][0]["results"]
+        scores = {m["type"]: m["value"] for m in result["metrics"]}
+        assert scores["f1"] == pytest.approx(rows[stage]["metrics"]["f1_macro"]["value"], abs=1e-6)
+        assert "| latency p50 |" in text
+        assert artifact.manifest.files["README.md"] == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_the_controls_have_the_shape_of_what_they_are_held_against(finished):

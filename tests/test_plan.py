@@ -9,6 +9,7 @@ import pytest
 
 from lessen import cli
 from lessen.plan import plan
+from lessen.plan_time import Pace, Work, training_time
 from lessen.recipe import parse
 
 
@@ -16,6 +17,7 @@ from lessen.recipe import parse
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small table of two labels, in an empty working folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lessen.plan_time._pace", lambda *given: Pace(step=0.01, answer=0.0, timed=True))  # no timing
     path = tmp_path / "data.csv"
     rows = [f"text number {i} of {i % 2},{i % 2}" for i in range(60)]
     path.write_text("text,label\n" + "\n".join(rows) + "\n")
@@ -48,14 +50,28 @@ def test_estimates_are_numbers_with_their_basis(table: Path) -> None:
 
 
 def test_twice_the_epochs_are_about_twice_the_training(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lessen.plan._machine_flops", lambda: 1e9)
-    monkeypatch.setattr("lessen.plan.MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr("lessen.plan_time.MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr("lessen.plan_time.CONVERT_SECONDS", 0.0)
     times = []
     for epochs in (10, 20):
         short = {"seconds": 1e-9, "rounds": 1}
         teacher = {"model": "scratch:bert-tiny", "train": {"epochs": epochs}}
         times.append(plan(recipe(table, pipeline="baseline", teacher=teacher, measure=short)).seconds.value)  # type: ignore[arg-type]
-    assert times[1] == pytest.approx(2 * times[0], rel=1e-6)
+    assert times == [pytest.approx(10 * 42 * 0.01, rel=1e-3), pytest.approx(20 * 42 * 0.01, rel=1e-3)]
+
+
+def test_images_have_an_estimate_too(table: Path) -> None:
+    teacher, student = {"model": "scratch:resnet-tiny"}, {"model": "scratch:mobilenet-v2-half"}
+    given = {"task": "image-classification", "data": {"source": "digits"}}
+    made = plan(parse({**given, "teacher": teacher, "student": student}))
+    assert made.seconds.value is not None
+    assert "pixels a side" in made.seconds.basis
+
+
+def test_every_fold_takes_its_time(table: Path) -> None:
+    folds = plan(recipe(table, pipeline="baseline", data={"path": str(table), "folds": 3})).seconds  # type: ignore[arg-type]
+    assert folds.value is not None
+    assert folds.value > 2.5 * training_time(recipe(table, pipeline="baseline"), Work(28, 4, 20, 8)).seconds  # type: ignore[arg-type, operator]
 
 
 def test_a_dry_run_touches_nothing(table: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import yaml
@@ -29,6 +30,45 @@ def test_a_bad_value_is_named_with_its_path(values, path):
         parse(values)
     assert path in error.value.message
     assert "\n" not in str(error.value)
+
+
+def numbers(shape, schema, at=()):
+    """Return the paths of all settings below a shape that take a number, each with true in the number's place."""
+    shape = schema["$defs"][shape["$ref"].rpartition("/")[2]] if "$ref" in shape else shape
+    kind = shape.get("type")
+    if kind in ("number", "integer"):
+        return [(at, True)]
+    if kind == "array":
+        inner = [shape["items"]] if "items" in shape else shape.get("prefixItems", [])
+        return [(at, [given, given]) for one in inner for _, given in numbers(one, schema, at)]
+    found = [one for part in shape.get("anyOf", ()) for one in numbers(part, schema, at)]
+    for name, part in shape.get("properties", {}).items():
+        found += numbers(part, schema, (*at, name))
+    if isinstance(more := shape.get("additionalProperties"), dict):
+        found += [(at, {"hidden": given}) for _, given in numbers(more, schema, at)]
+    return found
+
+
+def test_true_is_no_number_wherever_a_recipe_takes_one():
+    schema = Recipe.model_json_schema()
+    found = numbers(schema, schema)
+    paths = {".".join(at) for at, _ in found}
+    assert len(paths) > 100
+    assert paths >= {"seed", "distill.temperature", "distill.layer_map", "distill.features", "data.fold",
+                     "teacher.train.patience", "quantize.train.lr", "distill.moe.passes"}  # fmt: skip
+    for at, values in found:
+        for name in reversed(at):
+            values = {name: values}
+        where = ".".join(at)
+        with pytest.raises(RecipeError, match=rf"^{re.escape(where)} is .*Input should be a number, not true or false"):
+            parse(values)
+
+
+def test_numbers_may_be_written_as_text_and_whole_numbers_stand_for_fractions():
+    recipe = parse({"seed": "7", "distill": {"temperature": "2.5", "alpha": 1, "layer_map": [["1", 2]]}})
+    assert (recipe.seed, recipe.distill.temperature, recipe.distill.alpha) == (7, 2.5, 1.0)
+    assert recipe.distill.layer_map == ((1, 2),)
+    assert not parse({"data": {"stratify": False}}).data.stratify
 
 
 @settings(deadline=None)  # machines are shared

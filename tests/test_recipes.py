@@ -27,7 +27,7 @@ def test_a_recipe_says_what_it_is_and_how_to_run_it(path: Path) -> None:
     assert any("lessen " in line or "scripts/" in line for line in head)
 
 
-@pytest.mark.parametrize("name", DEMOS.values())
+@pytest.mark.parametrize("name", [demo.recipe for demo in DEMOS.values()])
 def test_the_demos_need_no_file_and_no_network(name: str) -> None:
     recipe = build(locate(name), {}, {})
     assert recipe.data.path is None

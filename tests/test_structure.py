@@ -18,7 +18,7 @@ HEAVY = {"torch", "transformers", "datasets", "onnxruntime", "onnx", "torchao", 
 
 # From the ground up; a file may import what stands in its own line or above it.
 LAYERS = (
-    {"errors", "plugins", "events", "eventlog", "info", "context", "token"},
+    {"errors", "plugins", "events", "eventlog", "sink", "birth", "info", "context", "token"},
     {"rules", "sequence_rules"},
     {"section", "recipe"},
     {"legacy", "sar_flags"},
@@ -31,8 +31,10 @@ LAYERS = (
     {"finetune", "distill", "prune", "quantize", "export"},
     {"measure"},
     {"report"},
-    {"stages", "runner", "folds"},
-    {"ablation", "plan", "plan_memory", "progress", "doctor"},
+    {"stages"},
+    {"plan", "plan_memory", "plan_time", "progress", "loggers"},
+    {"runner", "folds"},
+    {"ablation", "doctor"},
     {"store", "client"},
     {"jobs", "bench"},
     {"server"},

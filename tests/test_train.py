@@ -5,6 +5,7 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -75,6 +76,18 @@ def test_training_learns_the_rule_and_keeps_the_best_epoch(tmp_path):
     assert done.best["val_accuracy"] > 0.8
     assert done.best["val_f1_macro"] == pytest.approx(max(e["val_f1_macro"] for e in done.history), abs=1e-6)
     assert done.history[-1]["loss_label"] < done.history[0]["loss_label"] / 2
+
+
+def test_progress_tells_the_memory_that_training_holds_and_the_history_does_not(tmp_path):
+    said = []
+    ctx = Context(out_dir=tmp_path, emit=said.append, stage="teacher")
+    done = fit(model(), Table(0), Table(1), loss, settings(epochs=1), ctx, work_dir=tmp_path / "work")
+    steps = [e.values for e in said if getattr(e, "values", None) and "val_loss" not in e.values]
+    mine = psutil.Process().memory_info().rss
+    assert steps
+    assert all(mine / 4 < values["rss_bytes"] < mine * 4 for values in steps)
+    assert all("gpu_bytes" not in values for values in steps)  # on a CPU
+    assert all("rss_bytes" not in entry for entry in done.history)
 
 
 @pytest.mark.parametrize("accumulate", [2, 3, 5])

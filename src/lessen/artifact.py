@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lessen.processors import Processor
 
 MANIFEST = "lessen.json"
+CARD = "README.md"  # for people: nothing is computed from it, and it may be written anew (`recard`)
 FORMAT = 1
 
 
@@ -109,7 +110,8 @@ class Artifact:
 
         Where a model came from does not count: one that is named by its folder is the same.
         """
-        return digest({"files": self.manifest.files, "info": self.info.model_dump(mode="json", exclude={"source"})})
+        files = {name: of for name, of in self.manifest.files.items() if name != CARD}
+        return digest({"files": files, "info": self.info.model_dump(mode="json", exclude={"source"})})
 
     def open(self, device: str = "cpu", threads: int | None = None) -> Session:
         """Open the model in its own runtime."""
@@ -117,7 +119,7 @@ class Artifact:
         return session
 
     def verify(self) -> None:
-        """Check every file against the manifest.
+        """Check every file against the manifest; of the model card only that it is there.
 
         Raises:
             ArtifactError: a file is missing or changed.
@@ -126,7 +128,7 @@ class Artifact:
             file = self.path / name
             if not file.is_file():
                 raise ArtifactError(f"{file} is missing", "make the artifact again: lessen resume")
-            if file_digest(file) != want:
+            if name != CARD and file_digest(file) != want:
                 raise ArtifactError(f"{file} differs from its manifest", "make the artifact again: lessen resume")
 
 
@@ -149,6 +151,14 @@ def write(path: Path, manifest: Manifest, fill: Callable[[Path], None]) -> Artif
         shutil.rmtree(path)
     os.replace(partial, path)
     return Artifact(path)
+
+
+def recard(artifact: Artifact, text: str) -> None:
+    """Write the model card anew, and its SHA-256 into the manifest; nothing else changes."""
+    write_atomic(artifact.path / CARD, text)
+    files = {**artifact.manifest.files, CARD: file_digest(artifact.path / CARD)}
+    complete = artifact.manifest.model_copy(update={"files": files})
+    write_atomic(artifact.path / MANIFEST, complete.model_dump_json(indent=2) + "\n")
 
 
 def load(path: str | Path) -> Classifier | Generator:

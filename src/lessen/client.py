@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from lessen.errors import (
     ConflictError,
     LessenError,
     NotFoundError,
+    QueueFullError,
     RecipeError,
     ResourceError,
     UnavailableError,
@@ -33,11 +35,14 @@ URL = "http://127.0.0.1:5001"
 API = "/api/v1"
 WAIT_SECONDS = 20  # a question for news stays open that long
 PAUSE_SECONDS = 0.15  # between two questions: the server answers 600 a minute
-PATIENCE_SECONDS = 30.0  # how long `watch` asks a server that went away
+PATIENCE_SECONDS = 30.0  # how long `watch` asks a server that went away, from the first failure on
+RETRY_SECONDS = 0.5  # between two questions to it
 KINDS: dict[int, type[LessenError]] = {
     401: AuthError, 403: AuthError, 404: NotFoundError, 409: ConflictError, 422: RecipeError, 424: UnavailableError,
     507: ResourceError,
 }  # fmt: skip
+QUEUE_FULL = "urn:lessen:queue-full"
+OWN_HINT = "set LESSEN_TOKEN, or give Client a token: the token file is sent to this machine alone"
 
 
 class ServerError(LessenError):
@@ -66,9 +71,15 @@ class Client:
     """Start, watch, cancel and fetch runs on a server.
 
     Args:
-        url: of the server.
-        token: of the server; LESSEN_TOKEN or the token file of this user when absent.
+        url: of the server, http or https. An answer that sends on to another address is refused, and the proxies of
+            the environment are not used for this machine (localhost, 127.0.0.0/8, ::1).
+        token: of the server; LESSEN_TOKEN when absent, else the token file of this user, which is sent to this machine
+            alone.
         timeout: seconds that a request may take.
+
+    Raises:
+        RecipeError: the url is no address of a server.
+        AuthError: others can read the token file, or it holds no token.
 
     Example:
         >>> import lessen
@@ -80,12 +91,11 @@ class Client:
     """
 
     def __init__(self, url: str = URL, token: str | None = None, timeout: float = 60.0) -> None:
-        scheme = urllib.parse.urlsplit(url).scheme
-        if scheme not in ("http", "https"):
-            raise RecipeError(f"{url!r} is no address of a server", f"give one such as {URL}")
-        self.url = url.rstrip("/")
+        self.url, host = _address(url)
         self.timeout = timeout
-        self._token = token if token is not None else _own_token()
+        here = _is_here(host)
+        self._token = token if token is not None else _own_token(here)
+        self._opener = _opener(here)
 
     def start(
         self,
@@ -128,20 +138,22 @@ class Client:
             after: leave out the events up to this `seq`.
 
         Raises:
-            ServerError: the server has been away for half a minute.
+            ServerError: the server has been away for half a minute, counted from the first question that failed.
         """
         run_id = self.run(run).run_id
-        alive = time.monotonic()
+        failing: float | None = None  # since when
         while True:
             query = urllib.parse.urlencode({"after": after, "wait": WAIT_SECONDS})
             try:
                 page = self._json("GET", f"/runs/{run_id}/events?{query}", timeout=WAIT_SECONDS + self.timeout)
             except ServerError:
-                if time.monotonic() - alive > PATIENCE_SECONDS:
+                now = time.monotonic()
+                failing = now if failing is None else failing
+                if now - failing > PATIENCE_SECONDS:
                     raise
-                time.sleep(0.5)
+                time.sleep(RETRY_SECONDS)
                 continue
-            alive = time.monotonic()
+            failing = None
             for event in page["events"]:
                 after = event["seq"]
                 yield event
@@ -216,8 +228,10 @@ class Client:
             data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
         request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310  http(s), checked
         try:
-            answer: HTTPResponse = urllib.request.urlopen(request, timeout=timeout or self.timeout)  # noqa: S310
+            answer: HTTPResponse = self._opener.open(request, timeout=timeout or self.timeout)
         except urllib.error.HTTPError as error:
+            if error.code == 401 and not self._token:
+                raise AuthError(f"{self.url} wants a token, and none was sent", OWN_HINT) from None
             raise _refusal(error, self.url) from None
         except (urllib.error.URLError, HTTPException, OSError) as error:
             reason = getattr(error, "reason", error)
@@ -227,11 +241,16 @@ class Client:
 
 def _refusal(error: urllib.error.HTTPError, url: str) -> LessenError:
     """Return the error that a problem document tells of."""
+    if 300 <= error.code < 400:
+        to = error.headers.get("Location") or "nowhere"
+        return ServerError(f"{url} sends on to {to!r}, where no token is taken", "give the server's own address")
     try:
         told = json.load(error)
-        detail, hint = str(told["detail"]), str(told.get("hint") or "")
+        detail, hint, kind = str(told["detail"]), str(told.get("hint") or ""), told.get("type")
     except (ValueError, KeyError, TypeError):
-        detail, hint = f"{url} answers {error.code} {error.reason}", "is it `lessen serve`?"
+        detail, hint, kind = f"{url} answers {error.code} {error.reason}", "is it `lessen serve`?", None
+    if kind == QUEUE_FULL:
+        return QueueFullError(detail, hint)
     return KINDS.get(error.code, ServerError)(detail, hint)
 
 
@@ -244,7 +263,41 @@ def _id(run: RemoteRun | str) -> str:
     return urllib.parse.quote(run.run_id if isinstance(run, RemoteRun) else run, safe="")
 
 
-def _own_token() -> str | None:
+def _address(url: str) -> tuple[str, str]:
+    """Return the address of a server as requests are made from it, and its host."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, _port = parts.hostname, parts.port  # the port is checked as it is read
+    except ValueError:
+        raise RecipeError(f"{url!r} is no address of a server", f"give one such as {URL}") from None
+    if parts.scheme not in ("http", "https") or not host or "\\" in parts.netloc:
+        raise RecipeError(f"{url!r} is no address of a server", f"give one such as {URL}")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise RecipeError(f"{url!r} is more than the address of a server", f"give scheme, host and port, as in {URL}")
+    return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/"), host
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine by its name alone: nothing is looked up."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _own_token(here: bool) -> str | None:
     from lessen import token
 
-    return token.read()
+    return token.given() or (token.read(token.path()) if here else None)
+
+
+def _opener(here: bool) -> urllib.request.OpenerDirector:
+    """Return what opens http and https alone and follows no redirect: the token would go along with it."""
+    opener = urllib.request.OpenerDirector()
+    handlers = [
+        urllib.request.ProxyHandler({} if here else None), urllib.request.HTTPHandler(), urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor(),
+    ]  # fmt: skip
+    for handler in handlers:
+        opener.add_handler(handler)
+    return opener

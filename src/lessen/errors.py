@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 
 class LessenError(Exception):
@@ -88,6 +89,18 @@ class ConflictError(LessenError):
     exit_code = 6
 
 
+class QueueFullError(ConflictError):
+    """A run that is not taken, since as many as may wait are waiting.
+
+    Args:
+        retry_after_s: seconds after which asking again may help.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, retry_after_s: float = 60.0) -> None:
+        super().__init__(message, hint)
+        self.retry_after_s = retry_after_s
+
+
 class ResourceError(LessenError):
     """Too little disk or memory.
 
@@ -128,10 +141,12 @@ def as_lessen(error: BaseException) -> LessenError:
         return error
     if disk_full(error):
         what = error.message if isinstance(error, LessenError) else getattr(error, "filename", None)
-        return ResourceError(
-            f"the disk is full: {what}" if what else "the disk is full", "free some space, then resume the run",
-            kind="disk_full",
-        )  # fmt: skip
+        if _chained(error, _too_large):
+            how = "a file grew beyond what the disk or the limit of this shell (ulimit -f) allows"
+            hint = "raise the limit or take another disk, then resume the run"
+        else:
+            how, hint = "the disk is full", "free some space, then resume the run"
+        return ResourceError(f"{how}: {what}" if what else how, hint, kind="disk_full")
     if isinstance(error, MemoryError):
         return ResourceError(
             "out of memory", "use a smaller batch, or a machine with more memory", kind="out_of_memory"
@@ -142,14 +157,27 @@ def as_lessen(error: BaseException) -> LessenError:
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether an error, or one that led to it, says that no space is left on a disk."""
+    """Whether an error, or one that led to it, says that no space is left on a disk, or none for so large a file."""
+    return _chained(error, _no_space) or _chained(error, _too_large)
+
+
+def _no_space(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return "No space left on device" in str(error)  # libraries that write by themselves keep no errno
+
+
+def _too_large(error: BaseException) -> bool:
+    return (isinstance(error, OSError) and error.errno == errno.EFBIG) or "File too large" in str(error)
+
+
+def _chained(error: BaseException, holds: Callable[[BaseException], bool]) -> bool:
+    """Whether something holds for an error or one that led to it."""
     seen: set[int] = set()
     at: BaseException | None = error
     while at is not None and id(at) not in seen:
         seen.add(id(at))
-        if isinstance(at, OSError) and at.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(at):  # libraries that write by themselves keep no errno
+        if holds(at):
             return True
         at = at.__cause__ or at.__context__
     return False

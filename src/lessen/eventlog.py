@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,10 @@ from typing import Any
 from lessen.events import Event
 
 CHUNK_BYTES = 1 << 20  # read at once
+
+
+class NotRecorded(OSError):
+    """An event that could not be written: the record of a run has no gaps, so the run ends."""
 
 
 class EventLog:
@@ -29,7 +34,7 @@ class EventLog:
     """
 
     def __init__(self, path: Path, attempt: int | None = None) -> None:
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)  # nothing of a line that failed is left to be written later
         try:
             seq, last = _mend(path)
         except BaseException:
@@ -42,7 +47,7 @@ class EventLog:
         """Write an event and return its line as a mapping.
 
         Raises:
-            OSError: the disk is full; what was written of the line is taken back.
+            NotRecorded: the disk is full; what was written of the line is taken back.
         """
         now = datetime.now(UTC)
         line = {
@@ -52,14 +57,16 @@ class EventLog:
             "time": now.isoformat(timespec="milliseconds"),
             **event.as_dict(),
         }
-        raw = json.dumps(_finite(line), ensure_ascii=False, default=str, allow_nan=False).encode() + b"\n"
+        text = json.dumps(finite(line), ensure_ascii=False, default=str, allow_nan=False) + "\n"
+        raw = text.encode(errors="replace")  # half a character, as in a file name of another encoding, is a ?
         end = self._file.seek(0, os.SEEK_END)
         try:
-            self._file.write(raw)
-            self._file.flush()
-        except OSError:
-            os.ftruncate(self._file.fileno(), end)
-            raise
+            while raw:
+                raw = raw[self._file.write(raw) :]
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._file.fileno(), end)
+            raise NotRecorded(error.errno, error.strerror, self._file.name) from error
         self.seq += 1
         return line
 
@@ -132,12 +139,12 @@ def _mend(path: Path) -> tuple[int, int]:
     return seq, attempt
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return the value with null for numbers that JSON has no word for."""
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return value

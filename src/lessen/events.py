@@ -52,7 +52,7 @@ class Progress(Event):
     total_steps: int
     unit: str = "steps"
     loss: float | None = None
-    values: dict[str, float] = field(default_factory=dict)  # lr, grad_norm, loss parts, validation scores
+    values: dict[str, float] = field(default_factory=dict)  # lr, grad_norm, loss parts, bytes held, validation scores
 
 
 @dataclass(frozen=True, kw_only=True)

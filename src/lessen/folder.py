@@ -3,7 +3,7 @@
 Layout::
 
     recipe.json     the resolved recipe
-    run.json        id, state (lessen.events.RunState), attempt, version, times
+    run.json        id, state (lessen.events.RunState), attempt, version, times, process (pid, lessen.birth)
     events.jsonl    one event a line (lessen.eventlog)
     predictions.json, images/   what each stage answered to each test sample
     stages/NN-name/ an artifact each
@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,11 +27,13 @@ from typing import Any
 
 from lessen import __version__
 from lessen.artifact import Artifact
+from lessen.birth import birth
 from lessen.context import digest, write_atomic
 from lessen.errors import ArtifactError, Cancelled, ConflictError, ResourceError, as_lessen
 from lessen.eventlog import EventLog
-from lessen.events import ACTIVE, Event, RunState, RunStateChanged
+from lessen.events import ACTIVE, Event, Log, RunState, RunStateChanged
 from lessen.recipe import Recipe, parse
+from lessen.sink import Sink, warn
 
 EVENTS = "events.jsonl"
 LOOK_SECONDS = 0.3  # who only looks whether a folder is locked holds it for a moment (is_locked)
@@ -57,14 +60,21 @@ class RunFolder:
     def recording(self, also: Callable[[Event], None] | None) -> Iterator[Callable[[Event], None]]:
         """Yield an `emit` that appends to events.jsonl and passes the event on; record how the run ends.
 
-        The state goes into run.json first and is then told, so that who hears of it can read it.
+        The state goes into run.json first and is then told, so that who hears of it can read it. An `also` that raises
+        is left out from then on and a warning stands in events.jsonl; an event that cannot be written ends the run.
         """
         with EventLog(self.path / EVENTS, read_state(self.path).get("attempt")) as lines:
 
+            def report(text: str) -> None:
+                warn(text)
+                lines.append(Log(stage="run", message=text, level="warning"))
+
+            sink = None if also is None else Sink(also, report)
+
             def emit(event: Event) -> None:
                 lines.append(event)
-                if also is not None:
-                    also(event)
+                if sink is not None:
+                    sink(event)
 
             emit(RunStateChanged(state="running"))
             try:
@@ -153,7 +163,7 @@ def claim(path: Path, recipe: Recipe, *, force: bool = False) -> RunFolder:
     if not state:
         write_atomic(path / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
     folder.set_state(
-        "running", run_id=run_id, recipe_digest=want, version=__version__, pid=os.getpid(),
+        "running", run_id=run_id, recipe_digest=want, version=__version__, pid=os.getpid(), born=birth(os.getpid()),
         started=state.get("started") or now(), name=recipe.name, pipeline=recipe.pipeline, error=None,
         attempt=int(state.get("attempt") or 0) + 1,
     )  # fmt: skip
@@ -199,6 +209,18 @@ def live_state(path: Path) -> str:
     """Return the state in run.json; a run that says it is running while nobody holds its folder was interrupted."""
     state = str(read_state(path).get("state") or "")
     return "interrupted" if state in ACTIVE and not is_locked(path) else state
+
+
+def disk_bytes(path: Path) -> int:
+    """Return the bytes of the files below a folder; links are not followed, a file with two names counts once."""
+    sizes: dict[tuple[int, int], int] = {}
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):  # gone meanwhile
+                found = os.lstat(os.path.join(folder, name))
+                if stat.S_ISREG(found.st_mode):
+                    sizes[found.st_dev, found.st_ino] = found.st_size
+    return sum(sizes.values())
 
 
 def read_recipe(path: Path) -> Recipe:

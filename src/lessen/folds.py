@@ -12,7 +12,7 @@ from typing import Any
 
 from lessen.context import write_atomic
 from lessen.events import Event, Log, RunFinished, RunStateChanged
-from lessen.folder import claim, lock, now
+from lessen.folder import claim, lock, now, recipe_digest
 from lessen.measure import Metric
 from lessen.recipe import Recipe
 from lessen.report import Report, Row, write
@@ -54,7 +54,7 @@ def run_folds(
                 one = recipe.model_copy(update={"data": recipe.data.model_copy(update={"fold": fold})})
                 reports.append(run(one, out_dir=path / f"fold-{fold}", emit=pass_on, check=check, force=force))
             best = max(range(len(reports)), key=lambda i: _validation_score(reports[i]))
-            merged = write(_merged(reports, best, folder.run_id), path)
+            merged = write(_merged(reports, best, folder.run_id, recipe_digest(recipe)), path)
             write_atomic(path / SUMMARY, _table(reports))
             tell(RunFinished(report=str(path / "report.json"), seconds=time.monotonic() - start))
     return merged
@@ -66,7 +66,7 @@ def _validation_score(report: Report) -> float:
     return float(fits[-1]["best"].get("val_f1_macro", 0.0)) if fits else 0.0
 
 
-def _merged(reports: list[Report], best: int, run_id: str) -> Report:
+def _merged(reports: list[Report], best: int, run_id: str, of_recipe: str) -> Report:
     chosen = reports[best]
     rows = [_mean_row([r.row(row.stage) for r in reports], row, best) for row in chosen.rows]
     baseline = chosen.baseline and _mean_row([r.baseline for r in reports], chosen.baseline, best)
@@ -79,6 +79,7 @@ def _merged(reports: list[Report], best: int, run_id: str) -> Report:
             "rows": rows,
             "baseline": baseline,
             "comparisons": [],
+            "environment": {**chosen.environment, "recipe_digest": of_recipe, "finished": now()},
             "data": {**chosen.data, "folds": len(reports), "artifacts_of_fold": best},
             "warnings": [w for r in reports for w in r.warnings],
         }

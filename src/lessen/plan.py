@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lessen.errors import LessenError
+from lessen.errors import LessenError, ResourceError
+from lessen.plan_time import Work, training_time
 from lessen.progress import duration
 
 if TYPE_CHECKING:
@@ -20,10 +19,10 @@ if TYPE_CHECKING:
 
 FP32 = 4  # bytes of a weight
 CHECKPOINT_COPIES = 3 + 3 + 1  # two checkpoints of weights and two AdamW moments each, and the best weights
-FLOPS_PER_WEIGHT = 6  # of one token forward and backward (Kaplan et al. 2020, https://arxiv.org/abs/2001.08361, 2.1)
 CHARACTERS_PER_TOKEN = 4  # of a trained subword vocabulary, roughly
-EFFICIENCY = 0.4  # share of a large matrix product's speed that training reaches, roughly
-MEASURE_SECONDS = 20.0  # per artifact beside the timed rounds: opening, answering the test split, memory
+MARKS = 2  # tokens that stand around a text
+IMAGE_SIZE = 224  # pixels a side of most models
+ROOM = 2.0  # free disk that a run must find, in sizes that it is estimated to write
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def plan(recipe: Recipe, splits: Splits | None = None) -> Plan:
     from lessen.stages import names
 
     folder = recipe.output_dir or f"runs/{recipe.name}"
-    rows, tokens = _rows(recipe, splits)
+    rows, work = _rows(recipe, splits)
     teacher = _parameters(recipe, recipe.teacher)
     student = _parameters(recipe, recipe.student) if recipe.distills else Estimate(None, "parameters", "no student")
     room = _disk(recipe, teacher, student)
@@ -109,7 +108,7 @@ def plan(recipe: Recipe, splits: Splits | None = None) -> Plan:
         student_parameters=student,
         rows=rows,
         disk_bytes=room,
-        seconds=_seconds(recipe, rows, tokens, teacher, student, len(stages)),
+        seconds=_seconds(recipe, work, teacher),
         files=("recipe.json", "run.json", "events.jsonl", "report.json", "report.html", "results_*.csv"),
         warnings=_warnings(folder, room),
     )
@@ -120,6 +119,34 @@ def disk(recipe: Recipe) -> Estimate:
     teacher = _parameters(recipe, recipe.teacher)
     student = _parameters(recipe, recipe.student) if recipe.distills else Estimate(None, "parameters", "no student")
     return _disk(recipe, teacher, student)
+
+
+def require_room(folder: Path, needed: float | None) -> None:
+    """Refuse a run that the disk has too little room for; a resumed one has written part of it.
+
+    Args:
+        folder: of the run; it need not be there yet.
+        needed: bytes that the run is estimated to write (`disk`); None where that is not known.
+
+    Raises:
+        ResourceError: less than twice that much is free.
+    """
+    if needed is None:
+        return
+    there = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file() and not f.is_symlink())
+    free, want = shutil.disk_usage(_standing(folder)).free, ROOM * max(0.0, needed - there)
+    if free < want:
+        raise ResourceError(
+            f"the disk is too full for this run: {free / 1e6:,.0f} MB are free in {folder.absolute().parent}, "
+            f"it needs about {want / 1e6:,.0f} MB (twice what it is estimated to write)",
+            "free some space, or delete old runs, then start or resume this one",
+            kind="disk_full",
+        )
+
+
+def _standing(path: Path) -> Path:
+    """Return a path, or the nearest folder above it that exists."""
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
 def _does(recipe: Recipe, name: str) -> str:
@@ -144,22 +171,40 @@ def _length(cfg: Train) -> str:
     return f"{cfg.max_steps} steps" if cfg.max_steps else f"{cfg.epochs:g} epochs"
 
 
-def _rows(recipe: Recipe, splits: Splits | None) -> tuple[Estimate, float | None]:
-    """Return the training rows and the tokens of one of them."""
+def _rows(recipe: Recipe, splits: Splits | None) -> tuple[Estimate, Work | None]:
+    """Return the training rows, and what the models take of all splits."""
     from lessen import data
 
     if recipe.data.path and not Path(recipe.data.path).exists() and recipe.data.source in ("auto", "hub"):
         return Estimate(None, "rows", f"{recipe.data.path} is not on this machine"), None
     splits = splits or data.load(recipe.data, recipe.task, recipe.seed)
-    sizes = [f"{name} {len(getattr(splits, name))}" for name in ("train", "validation", "test")]
-    counts = ", ".join(sizes) + (f"; {len(splits.labels)} labels" if splits.labels else "")
+    counts = [len(getattr(splits, name)) for name in ("train", "validation", "test")]
+    sizes = [f"{name} {n}" for name, n in zip(("train", "validation", "test"), counts, strict=True)]
+    told = ", ".join(sizes) + (f"; {len(splits.labels)} labels" if splits.labels else "")
+    return Estimate(len(splits.train), "rows", told), _work(recipe, splits, counts)
+
+
+def _work(recipe: Recipe, splits: Splits, counts: list[int]) -> Work:
+    train, validation, test = map(float, counts)
     if recipe.task == "image-classification":
-        return Estimate(len(splits.train), "rows", counts), None
-    sample = splits.train.inputs[:500]
-    tokens = sum(map(len, sample)) / max(1, len(sample)) / CHARACTERS_PER_TOKEN
-    if recipe.task != "causal-lm":  # documents are read whole, in pieces
-        tokens = min(recipe.data.max_length, tokens)
-    return Estimate(len(splits.train), "rows", counts), 2 * tokens if recipe.task == "seq2seq" else tokens
+        side = recipe.data.image_size or _image_size(recipe.teacher.model)
+        return Work(train, validation, test, side, "pixels a side")
+    longest = recipe.data.max_length
+    sample = [len(text) / CHARACTERS_PER_TOKEN + MARKS for text in splits.train.inputs[:500]]
+    if recipe.task != "causal-lm":
+        tokens = sum(min(longest, n) for n in sample) / max(1, len(sample))
+        return Work(train, validation, test, max(1, round(tokens)))
+    tokens = sum(sample) / max(1, len(sample))  # documents are read whole, in pieces
+    share = tokens / longest if recipe.data.pack else max(1.0, tokens / longest)
+    return Work(share * train, share * validation, share * test, round(longest if recipe.data.pack else tokens))
+
+
+def _image_size(model: str) -> int:
+    """Return the pixels a side where the recipe does not say them: the preset's, or what most models read."""
+    from lessen.models import presets
+
+    own = presets.find(model).image_size if model.startswith(presets.PREFIX) else None
+    return own or IMAGE_SIZE
 
 
 def _parameters(recipe: Recipe, spec: ModelSpec) -> Estimate:
@@ -178,52 +223,23 @@ def _disk(recipe: Recipe, teacher: Estimate, student: Estimate) -> Estimate:
         return Estimate(None, "bytes", f"the teacher's size is not known: {teacher.basis}")
     small = student.value if student.value is not None else teacher.value
     kept = 2 * teacher.value + (recipe.distills + recipe.prunes + 1) * small  # torch and ONNX; one folder per stage
-    size = FP32 * (kept + CHECKPOINT_COPIES * teacher.value) * max(1, recipe.data.folds)
+    size = FP32 * (kept + CHECKPOINT_COPIES * teacher.value) * _folds(recipe)
     return Estimate(
         size, "bytes", "4 bytes a weight, every stage's folder, the checkpoints of the largest; caches apart"
     )
 
 
-def _seconds(
-    recipe: Recipe, rows: Estimate, tokens: float | None, teacher: Estimate, student: Estimate, stages: int
-) -> Estimate:
-    if rows.value is None or teacher.value is None:
+def _folds(recipe: Recipe) -> int:
+    """Return how many folds a run carries out; 1 where the recipe is one of them."""
+    return 1 if recipe.data.fold is not None else max(1, recipe.data.folds)
+
+
+def _seconds(recipe: Recipe, work: Work | None, teacher: Estimate) -> Estimate:
+    if work is None or teacher.value is None:
         return Estimate(None, "s", "the rows or the teacher's size are not known")
-    if tokens is None:
-        return Estimate(None, "s", "no estimate for images: their cost does not follow from parameters and rows")
-    small = student.value if student.value is not None else teacher.value
-    trained = [(teacher.value, recipe.teacher.train)]
-    if recipe.distills:
-        trained += [(small, recipe.distill.train)] * (1 + recipe.distill.control)
-    if recipe.prunes:
-        trained += [(small, recipe.prune.recover)] * (1 + recipe.prune.control)
-    work = sum(_flops(size, train, rows.value * tokens) for size, train in trained)
-    work += 2 * teacher.value * rows.value * tokens if recipe.distills else 0  # the teacher answers once
-    speed = EFFICIENCY * _machine_flops()
-    timed = stages * (MEASURE_SECONDS + 2 * recipe.measure.seconds * recipe.measure.rounds)
-    seconds = (work / speed + timed) * max(1, recipe.data.folds)
-    basis = (
-        f"6 FLOP x parameters x tokens ({tokens:.0f} a row) x all epochs, at {EFFICIENCY:.0%} of the "
-        f"{speed / EFFICIENCY / 1e9:.0f} GFLOP/s of a matrix product here in fp32, and {timed:.0f} s of measuring"
-    )
-    return Estimate(seconds, "s", basis)
-
-
-def _flops(parameters: float, train: Train | None, tokens: float) -> float:
-    return FLOPS_PER_WEIGHT * parameters * tokens * train.epochs if train else 0.0
-
-
-def _machine_flops(size: int = 1024, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Measure FLOP/s of a square fp32 matrix product, best of five."""
-    import torch
-
-    a, b = torch.rand(size, size), torch.rand(size, size)
-    best = float("inf")
-    for _ in range(5):
-        start = clock()
-        torch.mm(a, b)
-        best = min(best, clock() - start)
-    return 2 * size**3 / best
+    found = training_time(recipe, work)
+    seconds = None if found.seconds is None else found.seconds * _folds(recipe)
+    return Estimate(seconds, "s", found.basis)
 
 
 def _warnings(folder: str, disk: Estimate) -> tuple[str, ...]:
@@ -231,8 +247,7 @@ def _warnings(folder: str, disk: Estimate) -> tuple[str, ...]:
     found = []
     if path.is_dir() and any(path.iterdir()):
         found.append(f"{folder} exists: the same recipe would go on there, another one needs --force")
-    place = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(_standing(path)).free
     if disk.value is not None and free < disk.value:
         found.append(f"{free / 1e9:.1f} GB are free for about {disk.value / 1e9:.1f} GB")
     return tuple(found)

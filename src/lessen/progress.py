@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, TextIO, cast
 
 from lessen.events import Event, Log, Progress, RowMeasured, RunFinished, StageFinished, StageSkipped, StageStarted
+from lessen.sink import Sink, Steady, talk
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +24,7 @@ SCORES = ("f1_macro", "bleu", "perplexity", "bits_per_byte")  # of a measured ro
 def watcher(
     *, live: bool, quiet: bool = False, verbose: int = 0, plain: bool = False
 ) -> Iterator[Callable[[Event], None]]:
-    """Yield an `emit` that shows a run's events on standard error.
+    """Yield an `emit` that shows a run's events on standard error, and falls silent where that breaks.
 
     Args:
         live: draw bars; else plain lines.
@@ -33,14 +33,15 @@ def watcher(
         plain: no colours.
     """
     if quiet:
-        yield _errors_only
+        yield Sink(_errors_only)
     elif live:
         from rich.console import Console
 
-        with _bars(Console(stderr=True, no_color=plain or None)) as bars:
-            yield Drawn(bars, verbose)
+        # rich would end the process where a pipe breaks
+        with _bars(Console(file=cast("IO[str]", talk()), stderr=True, no_color=plain or None)) as bars:
+            yield Sink(Drawn(bars, verbose))
     else:
-        yield Lines(sys.stderr, verbose)
+        yield Sink(Lines(talk(), verbose))
 
 
 def duration(seconds: float) -> str:
@@ -57,8 +58,9 @@ def duration(seconds: float) -> str:
 class Lines:
     """One plain line per stage, warning and validation score, and one every LINE_SECONDS of progress."""
 
-    def __init__(self, stream: TextIO, verbose: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        self.stream, self.verbose, self.clock = stream, verbose, clock
+    def __init__(self, stream: TextIO | Steady, verbose: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.stream = stream if isinstance(stream, Steady) else Steady(stream)
+        self.verbose, self.clock = verbose, clock
         self.started = self.spoke = clock()
         self.first_step: int | None = None
 
@@ -89,7 +91,7 @@ class Lines:
 
     def _print(self, text: str) -> None:
         if text:
-            print(text, file=self.stream, flush=True)
+            self.stream.say(text)
 
 
 class Drawn:
@@ -187,4 +189,4 @@ def _values(event: Progress) -> list[str]:
 
 def _errors_only(event: Event) -> None:
     if isinstance(event, Log) and event.level == "error":
-        print(f"error: {event.message}", file=sys.stderr, flush=True)
+        talk().say(f"error: {event.message}")

@@ -216,6 +216,10 @@ class Prune(Section):
     )
     scope: Literal["per_layer", "global"] = "per_layer"
     layers: Literal["all", "attention", "ffn", "encoder"] = Field("all", description="which layers may be pruned")
+    ignore: tuple[str, ...] = Field((), description="patterns of modules (classifier, *.layer.0.*) left alone")
+    sensitivity: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (), description="shares of each layer's units to mask, one layer at a time, and measure before the cut; (): no"
+    )
     schedule: Literal["one_shot", "linear", "cubic", "exponential"] = Field(
         "one_shot", description="how the removed share grows over the recovery training"
     )
@@ -248,6 +252,7 @@ class Quantize(Section):
     backend: str = Field("auto", description="auto, or a file of quantize/backends")
     calib_samples: Positive = Field(256, description="training samples for static calibration (128 or more for CNNs)")
     group_size: Positive = Field(32, description="weights that share one scale, weight-only INT4")
+    ignore: tuple[str, ...] = Field((), description="patterns of modules (classifier, *.layer.0.*) that stay in float")
     train: Train | None = Field(None, description="quantization-aware recovery (backend qat)")
     max_drop: NonNegative | None = Field(
         None, description="largest allowed fall of validation macro-F1 (sequences: token accuracy) (share); else fail"

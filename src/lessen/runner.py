@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from lessen.context import Context, default_cache_dir
 from lessen.errors import LessenError
 from lessen.events import Event, Log, RowMeasured, RunFinished
 from lessen.folder import RunFolder, claim, lock, now, read_recipe, read_state, recipe_digest
+from lessen.loggers import opened
 from lessen.recipe import Recipe, parse, read
+from lessen.sink import Sink
 from lessen.stages import Pipeline, Step
 
 Emit = Callable[[Event], None]
@@ -29,6 +31,7 @@ def run(
     emit: Emit | None = None,
     check: Check | None = None,
     force: bool = False,
+    loggers: Sequence[str] = (),
 ) -> report.Report:
     """Carry out a recipe: every stage, measured, with a report.
 
@@ -38,21 +41,28 @@ def run(
     Args:
         recipe: a Recipe, its plain values, or the path of a YAML file.
         out_dir: the run's folder; the recipe's output_dir or runs/<name> when absent.
-        emit: is told of every event (lessen.events).
+        emit: is told of every event (lessen.events). Where it raises, it is left out with a warning and the run goes
+            on; only Cancelled, KeyboardInterrupt and SystemExit stop the run.
         check: is called at every step and may raise Cancelled.
         force: replace another run in the same folder.
+        loggers: where the numbers go too (lessen.loggers), such as tensorboard. One that fails is left out.
 
     Returns:
         The complete report, as written to report.json.
 
     Raises:
+        ResourceError: the disk has too little room for it.
         LessenError: what the user can mend; nothing is left half-written.
     """
     checked = _recipe(recipe)
     path = Path(out_dir or checked.output_dir or Path("runs") / checked.name)
+    if loggers:
+        with opened(loggers, path, emit) as told:
+            return run(checked, out_dir=path, emit=told, check=check, force=force)
     if checked.data.folds > 1 and checked.data.fold is None:
         from lessen.folds import run_folds
 
+        _find_room(checked, path)
         return run_folds(checked, path, emit=emit, check=check, force=force)
     from lessen.runtime import pick_device, ranks
 
@@ -67,12 +77,19 @@ def run(
     )
     done = _finished(path, checked)  # every process looks at the same folder, so that all of them return or none
     if done is not None:
-        ctx.say(f"{path} is complete already")
+        replace(ctx, emit=Sink(ctx.emit)).say(f"{path} is complete already")
         return done
+    _find_room(checked, path)
     written = _carry_out(checked, ctx, force=force, measured=rank == 0)
     if rank:
         shutil.rmtree(ctx.out_dir)  # the same stages as rank 0's, which stay
     return written
+
+
+def _find_room(recipe: Recipe, path: Path) -> None:
+    from lessen.plan import disk, require_room
+
+    require_room(path, disk(recipe).value)
 
 
 def _carry_out(recipe: Recipe, ctx: Context, *, force: bool, measured: bool) -> report.Report:
@@ -106,13 +123,15 @@ def _finished(path: Path, recipe: Recipe) -> report.Report | None:
     return written if written.complete and state.get("version") == __version__ else None
 
 
-def resume(path: str | Path, *, emit: Emit | None = None, check: Check | None = None) -> report.Report:
-    """Go on with the run in a folder.
+def resume(
+    path: str | Path, *, emit: Emit | None = None, check: Check | None = None, loggers: Sequence[str] = ()
+) -> report.Report:
+    """Go on with the run in a folder; arguments as in `run`.
 
     Raises:
         ArtifactError: there is no run.
     """
-    return run(read_recipe(Path(path)), out_dir=path, emit=emit, check=check)
+    return run(read_recipe(Path(path)), out_dir=path, emit=emit, check=check, loggers=loggers)
 
 
 class _Recorder:
@@ -134,7 +153,11 @@ class _Recorder:
             pipeline=recipe.pipeline,
             recipe=recipe.model_dump(mode="json"),
             data=splits.facts,
-            environment=measure.environment(recipe.measure.threads, ctx.device),
+            environment={
+                **measure.environment(recipe.measure.threads, ctx.device),
+                "recipe_digest": recipe_digest(recipe),
+                "finished": None,
+            },
         )
 
     def go(self, *, measured: bool) -> report.Report:
@@ -158,7 +181,9 @@ class _Recorder:
             bootstrap=self.recipe.measure.bootstrap,
             seed=self.recipe.seed,
         )
-        written = self._write(complete=True, seconds=seconds, comparisons=pairs)
+        environment = {**self.report.environment, "finished": now()}
+        written = self._write(complete=True, seconds=seconds, comparisons=pairs, environment=environment)
+        report.complete_cards(written, self.folder.path)
         ctx.emit(RunFinished(report=str(self.folder.path / "report.json"), seconds=seconds))
         return written
 
@@ -220,7 +245,11 @@ class _Recorder:
 
     def _add_speed(self, ctx: Context) -> None:
         found = measure.measure_speed(self.artifacts, self.splits.test, self.recipe.measure, ctx)
-        rows = [r.model_copy(update={"metrics": {**r.metrics, **found.get(r.stage, {})}}) for r in self.report.rows]
+        rows = []
+        for row in self.report.rows:
+            speed = found.get(row.stage)
+            more = {"metrics": row.metrics | speed.metrics, "facts": row.facts | speed.facts} if speed else {}
+            rows.append(row.model_copy(update=more))
         self.report = self.report.model_copy(update={"rows": rows})
 
     def _link_final(self) -> None:

@@ -61,6 +61,15 @@ class Runtime:
         dist.all_reduce(box, op=dist.ReduceOp.MIN)
         return int(box.item())
 
+    def memory(self) -> dict[str, float]:
+        """Return rss_bytes, what this process holds now, and on a GPU gpu_bytes, the most it has held there; bytes."""
+        import psutil
+
+        held = {"rss_bytes": float(psutil.Process().memory_info().rss)}
+        if self.device.type == "cuda":
+            held["gpu_bytes"] = float(torch.cuda.max_memory_allocated(self.device))
+        return held
+
     def broadcast_buffers_(self, module: nn.Module) -> None:
         """Take the buffers (BatchNorm statistics) of rank 0, in place."""
         if self.world > 1:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from itertools import repeat
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -28,7 +31,7 @@ OF_TASK: dict[str, dict[str, Any]] = {  # defaults where they differ from classi
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, values never change."""
+    """A part of a recipe: unknown keys are refused, values never change, true and false are no numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
 
@@ -43,6 +46,31 @@ class Section(BaseModel):
             if isinstance(values.get(name), dict) and isinstance(field.default, Section):
                 over[name] = overlay(field.default.model_dump(exclude_unset=True), values[name])
         return over
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_booleans_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where they would be read as 1 and 0, at any depth of a field."""
+        if _misread(cls.model_fields[info.field_name or ""].annotation, value):
+            raise PydanticCustomError("number_expected", "Input should be a number, not true or false")
+        return value
+
+
+def _misread(kind: Any, value: Any) -> bool:
+    """Whether a value of this kind holds a boolean that would be read as a number."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _misread(args[0], value)
+    if origin in (Union, UnionType):
+        return bool not in args and any(_misread(arg, value) for arg in args)
+    if isinstance(value, bool):
+        return kind in (int, float)
+    if origin is dict and isinstance(value, dict):
+        return any(_misread(args[1], part) for part in value.values())
+    if origin in (tuple, list, set, frozenset) and isinstance(value, tuple | list | set | frozenset):
+        kinds = repeat(args[0]) if origin is not tuple or args[-1] is Ellipsis else args
+        return any(_misread(one, part) for one, part in zip(kinds, value, strict=False))
+    return False
 
 
 def overlay(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

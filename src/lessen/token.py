@@ -22,6 +22,16 @@ def path() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "lessen" / "token"
 
 
+def given() -> str | None:
+    """Return the token that LESSEN_TOKEN holds, None where it is not set.
+
+    Raises:
+        AuthError: it holds no token.
+    """
+    text = os.environ.get("LESSEN_TOKEN")
+    return _checked(text, "LESSEN_TOKEN") if text else None
+
+
 def read(file: Path | None = None) -> str | None:
     """Return the token for a client, None where there is none.
 
@@ -31,8 +41,8 @@ def read(file: Path | None = None) -> str | None:
     Raises:
         AuthError: others can read the file, or it holds no token.
     """
-    if file is None and os.environ.get("LESSEN_TOKEN"):
-        return _checked(os.environ["LESSEN_TOKEN"], "LESSEN_TOKEN")
+    if file is None and (token := given()):
+        return token
     where = file or path()
     try:
         descriptor = os.open(where, os.O_RDONLY | os.O_CLOEXEC)

@@ -298,6 +298,7 @@ class _Run:
     def _talk(self, terms: dict[str, Tensor], norm: Tensor, lr: float) -> None:
         values = {f"loss_{k}": float(v) for k, v in terms.items() if k != "total"}
         values.update(lr=lr, grad_norm=float(norm), epoch=self.state.step / self.per_epoch, clipped=float(self.clipped))
+        values.update(self.runtime.memory())
         self.clipped = 0
         self.ctx.emit(
             Progress(

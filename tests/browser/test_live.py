@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from lessen.events import Log, StageStarted
 from served import Outside, Running, eventually
@@ -137,6 +138,57 @@ def test_the_log_is_filtered_and_bengali_is_marked(
     page.get_by_label("Search the log").fill("মন্তব্য")
     page.wait_for_function("() => document.querySelectorAll('.log li').length === 1")
     assert BENGALI in lines.inner_text()
+
+
+def test_the_view_stands_in_the_address_and_comes_back(
+    server: Running, run: Outside, open_page: Callable[..., Any]
+) -> None:
+    page = open_page(server, f"#/run/{run.run_id}")
+    page.wait_for_selector(".uplot canvas")
+    page.locator(".log li").first.wait_for()
+    loss = page.locator("figure.chart").filter(has_text="Loss and its parts")
+    page.get_by_label("Stage shown").select_option("teacher")
+    loss.get_by_role("button", name="Log axis").click()
+    page.evaluate(
+        "() => { const r = document.querySelector('.smoothing input'); "
+        "r.value = 0.9; r.dispatchEvent(new Event('input')); }"
+    )
+    page.get_by_label("Level").select_option("warning")
+    page.get_by_label("Search the log").fill("finite")
+    loss.locator(".plot").focus()
+    for key in ("Home", "+"):
+        page.keyboard.press(key)
+    said = ("stage=teacher", "log=loss", "smooth=0.9", "level=warning", "search=finite", "zoom=")
+    page.wait_for_function("(said) => said.every((one) => location.hash.includes(one))", arg=said)
+    address = page.url.partition("#")[2]
+    page.close()
+    again = open_page(server, f"#{address}")
+    again.wait_for_selector(".uplot canvas")
+    again.locator(".log li").first.wait_for()
+    assert again.get_by_label("Stage shown").input_value() == "teacher"
+    assert again.get_by_label("Level").input_value() == "warning"
+    assert again.get_by_label("Search the log").input_value() == "finite"
+    assert again.locator(".smoothing input").input_value() == "0.9"
+    assert again.get_by_role("button", name="Log axis").first.get_attribute("aria-pressed") == "true"
+    expect(again.locator(".log li")).to_have_count(1)
+    rows = eventually(lambda: points(again, last="Teacher, step 40"))
+    assert len(rows) == 40  # the other stage is left out
+    again.get_by_label("Level").select_option("info")
+    again.get_by_label("Search the log").fill("")
+    again.wait_for_function("() => !/level|search/.test(location.hash) && location.hash.includes('zoom=')")
+    assert again.said.lines == []
+
+
+def test_an_address_that_names_nothing_known_shows_everything(
+    server: Running, run: Outside, open_page: Callable[..., Any]
+) -> None:
+    query = "stage=no&metric=no&smooth=7&zoom=9..1&level=no&logstage=no&log=no"
+    page = open_page(server, f"#/run/{run.run_id}?{query}")
+    page.wait_for_selector(".uplot canvas")
+    expect(page.locator(".log li")).to_have_count(2)
+    rows = eventually(lambda: points(page, last="Distil, step 10"))
+    assert len(rows) == 40 + 10
+    assert page.said.lines == []
 
 
 def test_a_failed_run_says_why_and_resuming_does_not_bend_its_curve(

@@ -128,6 +128,54 @@ def test_what_is_typed_becomes_a_value_or_an_error(
     )
 
 
+def fitted(call: Callable[..., Any], body: str) -> Any:
+    return call("chart-data.js", f"(m) => {{ {body} }}")
+
+
+def test_few_points_are_drawn_as_they_are(call: Callable[..., Any]) -> None:
+    found = fitted(call, "return m.fit([{ points: [[1, 5], [2, null]] }, { points: [[2, 7]] }], 100);")
+    assert found == {"xs": [1, 2], "columns": [[5, None], [None, 7]], "reach": 0}
+
+
+def test_many_points_are_thinned_and_no_spike_is_lost(call: Callable[..., Any]) -> None:
+    body = """
+      const wave = (x) => (x === 51234 ? 99 : x === 51236 ? -99 : x > 80000 && x < 82000 ? null : Math.sin(x / 9));
+      const points = Array.from({ length: 100000 }, (_, x) => [x, wave(x)]);
+      const other = Array.from({ length: 90000 }, (_, x) => [x + 0.5, 1]);
+      const { xs, columns: [line, flat], reach } = m.fit([{ points }, { points: other }], 500);
+      const known = line.map((y, i) => [xs[i], y]).filter(([, y]) => y !== undefined && y !== null);
+      return { count: xs.length, reach, rising: xs.every((x, i) => !i || x > xs[i - 1]), ends: [xs[0], xs.at(-1)],
+        spikes: known.filter(([, y]) => Math.abs(y) > 2),
+        far: known.filter(([x, y]) => Math.abs(x - 51235) > reach && Math.abs(y) > 1),
+        gaps: line.filter((y) => y === null).length, flat: [...new Set(flat.filter((y) => y !== undefined))] };"""
+    found = fitted(call, body)
+    assert found["count"] <= 1000
+    assert found["rising"]
+    assert found["ends"] == [0, 99999]
+    assert [y for _, y in found["spikes"]] == [99, -99]
+    assert all(abs(x - 51235) <= found["reach"] for x, _ in found["spikes"])
+    assert found["far"] == []
+    assert found["gaps"] >= 9  # 2,000 of 100,000 steps are 10 of 500 columns
+    assert found["flat"] == [1]
+
+
+def test_a_closer_look_has_every_point(call: Callable[..., Any]) -> None:
+    body = """
+      const points = Array.from({ length: 100000 }, (_, x) => [x, x % 10]);
+      const { xs, columns: [line], reach } = m.fit([{ points }], 500, [50000, 50100]);
+      const near = xs.map((x, i) => [x, line[i]]).filter(([x]) => x >= 50000 && x <= 50100);
+      return [near.length, near.every(([x, y]) => y === x % 10), xs[0], xs.at(-1), reach, xs.length < 200];"""
+    assert fitted(call, body) == [101, True, 0, 99999, 0, True]
+
+
+def test_the_nearest_point_is_read_within_reach(call: Callable[..., Any]) -> None:
+    body = """
+      const points = [[0, 1], [10, 2], [20, null]];
+      const read = ([x, reach]) => { const y = m.valueAt(points, x, reach); return y === undefined ? "none" : y; };
+      return [[10, 0], [9, 0], [9, 1], [4, 4], [30, 9], [20, 0]].map(read);"""
+    assert fitted(call, body) == [2, "none", 2, 1, "none", None]
+
+
 def test_a_gap_in_the_events_is_fetched_and_nothing_comes_twice(page: Any) -> None:
     """The server may drop progress for a slow client; the page then asks the store before it goes on."""
     page.route(

@@ -260,7 +260,8 @@ def test_a_layer_shows_its_weights_cut_and_grid(show: Open, runs: Runs) -> None:
     assert f"{told['n']:,}" in words
     assert layer.locator(".drawing rect.mark").count() == len(told["counts"])
     assert layer.locator(".drawing .outline").count() == 1
-    assert "kinds: [heads, channels]" in words  # what a recipe can say to keep the units that were cut
+    layer.get_by_role("button", name="Leave unpruned").click()  # what a recipe can say to keep the units that were cut
+    assert f'- "{LAYER}"' in page.locator("#next code.pre").inner_text()
 
 
 def test_layers_are_ordered_by_what_they_saved(show: Open) -> None:

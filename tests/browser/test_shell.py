@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from served import Outside, Running, eventually
 from storied import running
@@ -76,6 +78,24 @@ def test_keys_lead_through_the_pages_and_fields_keep_them(
     assert focused(page) == "System"
 
 
+def test_the_slash_leads_to_the_search_or_the_first_filter(
+    server: Running, runs: list[str], open_page: Callable[..., Any]
+) -> None:
+    page = open_page(server, "#/playground")
+    page.wait_for_selector("main select:visible")
+    page.keyboard.press("/")
+    assert page.evaluate("() => document.activeElement.closest('main') && document.activeElement.tagName") in (
+        "INPUT", "SELECT",
+    )  # fmt: skip
+    # where runs are given the list to choose from is folded away
+    for address, name in (("#/compare?runs={0}", "Find a run"), ("#/run/{0}", "Search the log")):
+        page.evaluate("(hash) => { location.hash = hash; }", address.format(*runs))
+        search = page.get_by_label(name)
+        search.wait_for(state="attached")
+        page.keyboard.press("/")
+        expect(search).to_be_focused()
+
+
 def test_single_keys_can_be_switched_off(server: Running, open_page: Callable[..., Any]) -> None:
     page = open_page(server, "#/system")
     page.wait_for_selector("h1 >> text=System")
@@ -132,6 +152,8 @@ def test_runs_are_found_sorted_and_their_address_can_be_kept(
     page.reload()
     page.wait_for_function("() => document.querySelectorAll('.run-row').length === 1")
     assert page.inner_text(".run-name a") == "alpha"
+    size = page.locator(".run-facts div", has_text="on disk").locator("dd")
+    expect(size).to_have_text(re.compile(r"^[0-9.]+ k?B$"))
     page.fill("[data-search]", "")
     page.get_by_label("Order").select_option("name")
     page.wait_for_function("() => document.querySelectorAll('.run-row').length >= 3")

@@ -26,7 +26,7 @@ def recipe(what: str, **more):
     return parse({"name": "act", "author": what, "data": {"source": "docstrings"}, **more})
 
 
-def wait_for(condition, timeout=20.0, every=0.02):
+def wait_for(condition, timeout=60.0, every=0.02):
     """Wait until a condition holds and return what it returned."""
     until = time.monotonic() + timeout
     while time.monotonic() < until:
@@ -35,6 +35,20 @@ def wait_for(condition, timeout=20.0, every=0.02):
             return found
         time.sleep(every)
     raise AssertionError(f"not within {timeout:g} s")
+
+
+def best_of(promise_s, attempt, tries=5):
+    """Return what an attempt returned that took no longer than promised; `attempt` returns (value, seconds).
+
+    A busy machine may be late once and again: what is promised must hold in one of several tries.
+    """
+    took = []
+    for _ in range(tries):
+        value, seconds = attempt()
+        if seconds <= promise_s:
+            return value
+        took.append(round(seconds, 2))
+    raise AssertionError(f"{promise_s:g} s are promised, and the tries took {took}")
 
 
 class Place:
@@ -57,7 +71,7 @@ class Place:
     def state(self, run_id):
         return self.store.need(run_id).state
 
-    def until(self, run_id, *states, timeout=20.0):
+    def until(self, run_id, *states, timeout=60.0):
         wait_for(lambda: self.state(run_id) in (states or FINAL), timeout)
         return self.store.need(run_id)
 

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +19,6 @@ import threading
 import time
 from pathlib import Path
 
-import lessen.plan
 import lessen.runner
 from lessen.context import write_atomic
 from lessen.errors import Cancelled, DataError, LessenError
@@ -125,7 +125,7 @@ def busy_in_c(tell, check, number):
     sum(range(1 << 60))
 
 
-def count(tell, check, number):
+def count(tell, check, number, padding=0, at_half=lambda: None):
     """Add up numbers, with a checkpoint at every one."""
     file = Path(FOLDER[0]) / "sum.json"
     done, total = json.loads(file.read_text()) if file.is_file() else (0, 0)
@@ -133,12 +133,29 @@ def count(tell, check, number):
         check()
         total += step * step
         tell(Progress(stage="teacher", step=step, total_steps=number, loss=float(total)))
-        write_atomic(file, json.dumps([step, total]))
+        write_atomic(file, json.dumps([step, total]) + " " * padding)
+        if not done and step == number // 2:
+            at_half()
         time.sleep(STEP_SECONDS)
+
+
+def fill(tell, check, number):
+    """Count, with large checkpoints, on a disk that is full at half the way."""
+    count(tell, check, number, 1 << 20, _fill)
+
+
+def limit(tell, check, number):
+    """Count, in a process that may write no more at half the way, as on a full disk."""
+    count(tell, check, number, 1 << 20, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY)))
 
 
 def stuff(tell, check, number):
     """Fill the disk to the last byte and fail of it."""
+    _fill()
+    write_atomic(Path(FOLDER[0]) / "stages" / "model", b"x" * (1 << 20))
+
+
+def _fill():
     with (Path(FOLDER[0]) / "junk").open("wb", buffering=0) as junk:
         size = 1 << 16
         while size:
@@ -146,7 +163,6 @@ def stuff(tell, check, number):
                 junk.write(b"x" * size)
             except OSError:
                 size //= 2
-    write_atomic(Path(FOLDER[0]) / "stages" / "model", b"x" * (1 << 20))
 
 
 def linger(tell, check, number):
@@ -158,7 +174,7 @@ ACTS = {
     "steps": steps, "segfault": segfault, "kill": kill, "leave": leave, "memory": memory, "hang_in_c": hang_in_c,
     "sleep": sleep, "halt": halt, "stubborn": stubborn, "children": children, "orphans": orphans, "wrong": wrong,
     "bug": bug, "full": full, "chatter": chatter, "linger": linger, "busy_in_c": busy_in_c, "count": count,
-    "stuff": stuff,
+    "stuff": stuff, "fill": fill, "limit": limit,
 }  # fmt: skip
 FOLDER: list[str] = []
 
@@ -183,5 +199,4 @@ if __name__ == "__main__":
         sys.exit(shell(*sys.argv[2:]))
     FOLDER.append(sys.argv[1])
     lessen.runner.run = act
-    lessen.plan.disk = lambda recipe: lessen.plan.Estimate(None, "bytes", "an act")
     sys.exit(worker.main())

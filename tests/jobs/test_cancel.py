@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from jobs.place import Place, check_books, left_over, wait_for
+from jobs.place import Place, best_of, check_books, left_over, wait_for
 from lessen.jobs import Timing
 
+ANSWER_S = 0.2  # within which a cancel is answered, however long the run takes to end
 FAST = Timing(term=1.0, kill=2.0, final=5.0)
 
 
@@ -23,10 +24,9 @@ def hasty(tmp_path):
 
 
 def cancel(place, run_id):
-    """Cancel a run, require a prompt answer, and return its record and the seconds that it took to be final."""
+    """Cancel a run and return its record and the seconds that it took to be final."""
     began = time.monotonic()
     place.supervisor.cancel(run_id)
-    assert time.monotonic() - began < 1  # the promise is 0.2
     record = place.until(run_id)
     assert left_over(record.folder) == []
     check_books(place.store, run_id)
@@ -37,6 +37,19 @@ def begun(place, what):
     run_id = place.run(what)
     wait_for(lambda: place.store.events(run_id, kinds=["StageStarted"]))
     return run_id
+
+
+@pytest.mark.parametrize("what", ["steps 10000", "halt"])
+def test_a_cancel_is_answered_at_once(hasty, what):
+    def answered():
+        run_id = begun(hasty, what)
+        began = time.monotonic()
+        assert hasty.supervisor.cancel(run_id).state == "cancelling"
+        seconds = time.monotonic() - began
+        assert hasty.until(run_id).state == "cancelled"
+        return None, seconds
+
+    best_of(ANSWER_S, answered)
 
 
 def test_a_working_run_stops_at_its_next_step(place):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
-from types import SimpleNamespace
+from contextlib import contextmanager
 
 import pytest
+import torch
 
 from jobs.place import Place, check_books
+from lessen import checkpoint
+from lessen.context import Context
 from lessen.errors import ResourceError, as_lessen
-from lessen.jobs import worker
 
 
 @pytest.fixture
@@ -52,19 +56,53 @@ def test_a_disk_that_fills_up(small_disk):
         place.close()
 
 
-@pytest.mark.parametrize(("free", "needed", "there", "fits"), [
-    (200, 100, 0, True), (199, 100, 0, False), (199, 100, 10, True), (10, 100, 100, True), (0, None, 0, True),
-])  # fmt: skip
-def test_a_run_needs_twice_the_room_that_it_is_estimated_to_write(tmp_path, monkeypatch, free, needed, there, fits):
-    (tmp_path / "stages").mkdir()
-    (tmp_path / "stages" / "weights").write_bytes(b"x" * there)
-    monkeypatch.setattr(worker.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
-    if fits:
-        worker.require_room(tmp_path, needed)
-        return
-    with pytest.raises(ResourceError, match="the disk is too full") as caught:
-        worker.require_room(tmp_path, needed)
-    assert (caught.value.kind, caught.value.exit_code) == ("disk_full", 7)
+@pytest.mark.parametrize("how", ["fill", "limit"])
+def test_the_last_checkpoint_outlives_a_full_disk_and_the_run_goes_on_from_it(request, tmp_path, how):
+    """`limit` needs no disk of its own: the worker may write no more, as everywhere where nothing can be mounted."""
+    disk = request.getfixturevalue("small_disk") if how == "fill" else tmp_path
+    place = Place(disk / "runs").start()
+    try:
+        run_id = place.run(f"{how} 20")
+        record = place.until(run_id)
+        assert (record.state, record.error["kind"], record.error["exit_code"]) == ("failed", "disk_full", 7)
+        assert json.loads((record.folder / "sum.json").read_text()) == [10, sum(n * n for n in range(11))]
+        assert not list(record.folder.glob(".sum.json*")), "what could not be written whole is gone"
+        check_books(place.store, run_id)
+        (record.folder / "junk").unlink(missing_ok=True)
+        place.supervisor.resume(run_id)
+        assert place.until(run_id).state == "succeeded"
+        assert json.loads((record.folder / "sum.json").read_text()) == [20, sum(n * n for n in range(21))]
+        lines = check_books(place.store, run_id)
+        assert [line["step"] for line in lines if line["kind"] == "Progress"][-10:] == list(range(11, 21))
+    finally:
+        place.close()
+
+
+@contextmanager
+def no_file_larger_than(limit):
+    """Let every write beyond so many bytes of a file fail, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before_it(tmp_path):
+    ctx = Context(out_dir=tmp_path)
+    first, second = ({"w": torch.full((1000,), value)} for value in (1.0, 2.0))
+    checkpoint.write(tmp_path, 1, first, {})
+    before = sorted(file.name for file in tmp_path.iterdir())
+    with pytest.raises(OSError, match="File too large") as caught, no_file_larger_than(2000):
+        checkpoint.write(tmp_path, 2, second, {})
+    assert as_lessen(caught.value).kind == "disk_full"
+    assert sorted(file.name for file in tmp_path.iterdir()) == before
+    step, tensors, _ = checkpoint.newest(tmp_path, ctx)
+    assert step == 1
+    assert torch.equal(tensors["w"], first["w"])
+    checkpoint.write(tmp_path, 2, second, {})
+    assert checkpoint.newest(tmp_path, ctx)[0] == 2
 
 
 def test_a_full_disk_is_known_whoever_says_so():
@@ -80,3 +118,6 @@ def test_a_full_disk_is_known_whoever_says_so():
     assert of(ResourceError("the cache cannot be written"), full).kind == "disk_full"
     assert "the cache cannot be written" in of(ResourceError("the cache cannot be written"), full).message
     assert not getattr(of(OSError(13, "Permission denied")), "kind", "")
+    large = of(OSError(27, "File too large", "weights"))
+    assert (large.kind, large.exit_code) == ("disk_full", 7)
+    assert "ulimit -f" in large.message

@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from jobs.place import Place, check_books, left_over, shell, wait_for
-from lessen.folder import read_state
+from lessen.folder import disk_bytes, read_state
 from lessen.jobs import Timing
 
 
@@ -45,6 +45,7 @@ def test_a_run_of_a_shell_is_followed_to_its_end(near, below):
     record = near.until(run_id)
     assert (record.state, record.origin, record.name) == ("succeeded", "cli", "typed")
     assert record.started is not None
+    assert record.disk_bytes == disk_bytes(folder) > 0
     check_books(near.store, run_id)
     assert run_id not in near.supervisor._follower.watched
 
@@ -177,6 +178,8 @@ def test_a_store_that_was_lost_is_made_again_from_the_folders(tmp_path):
     again = Place(tmp_path / "runs").start()
     wait_for(lambda: again.store.list()[1] == 2)
     assert again.until(done).state == "succeeded"
+    size = wait_for(lambda: again.store.need(done).disk_bytes)
+    assert size == disk_bytes(again.store.need(done).folder)
     assert again.until(waiting).state == "interrupted", "the queue is lost, and nothing starts unasked"
     for run_id in (done, waiting):
         check_books(again.store, run_id)

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from jobs.place import Place, check_books, wait_for
-from lessen.errors import ArtifactError, ConflictError, NotFoundError, RecipeError
+from lessen.errors import ArtifactError, ConflictError, NotFoundError, QueueFullError, RecipeError
+from lessen.folder import disk_bytes
 from lessen.jobs import Events, State, Timing
 from lessen.jobs.supervisor import QUEUE
 from lessen.store import Store
@@ -31,6 +32,7 @@ def test_runs_go_one_at_a_time_in_the_order_they_came(place):
         check_books(place.store, run_id)
     assert order_of(place) == runs
     records = [place.store.need(r) for r in runs]
+    assert [r.disk_bytes for r in records] == [disk_bytes(r.folder) for r in records]
     ends = [place.store.events(r.run_id, limit=10_000)[-1]["ts"] for r in records]
     begins = [place.store.events(r.run_id, kinds=["StageStarted"])[0]["ts"] for r in records]
     assert all(end <= begin for end, begin in zip(ends, begins[1:], strict=False))
@@ -66,7 +68,7 @@ def test_the_queue_is_bounded(tmp_path):
     place = Place(tmp_path / "runs")
     for _ in range(QUEUE):
         place.run("steps 1")
-    with pytest.raises(ConflictError, match="20 runs are waiting"):
+    with pytest.raises(QueueFullError, match="20 runs are waiting"):
         place.run("steps 1")
     place.store.close()
 
@@ -129,7 +131,7 @@ def test_a_name_may_be_given_and_must_be_one(place):
 
 
 def test_the_trash(tmp_path):
-    place = Place(tmp_path / "runs", timing=Timing(trash=0.0)).start()
+    place = Place(tmp_path / "runs", timing=Timing(trash=60.0)).start()
     run_id = place.run("steps 10000")
     with pytest.raises(ConflictError, match="cancel it first"):
         place.supervisor.delete(run_id)

@@ -93,14 +93,19 @@ def orphaned(root, pid, started):
     return place, run_id
 
 
-@pytest.mark.parametrize("hours_ago", [0, 1])
-def test_a_number_that_another_process_has_by_now_is_never_ended(tmp_path, hours_ago):
+@pytest.mark.parametrize("older", [False, True], ids=["ticks", "the date of an older version"])
+@pytest.mark.parametrize("same", [True, False])
+def test_a_number_that_another_process_has_by_now_is_never_ended(tmp_path, same, older):
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    started = psutil.Process(sleeper.pid).create_time() - hours_ago * 3600
+    if older:
+        started = psutil.Process(sleeper.pid).create_time() - (0 if same else 3600)
+    else:
+        started = tree.identify(sleeper.pid).started + ("" if same else "1")
     place, run_id = orphaned(tmp_path / "runs", sleeper.pid, started)
+    assert place.store.need(run_id).worker_started == started
     place.start()
     assert place.until(run_id).state == "interrupted"
-    assert (sleeper.poll() is None) == (hours_ago > 0)
+    assert (sleeper.poll() is None) == (not same)
     sleeper.kill()
     sleeper.wait()
     place.close()

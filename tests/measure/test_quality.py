@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import f1_score, log_loss
 
 from lessen.info import ModelInfo
-from lessen.measure.quality import Answers, calibration_error, chance, nll, quality, score
+from lessen.measure.quality import Answers, calibration_error, chance, details, nll, quality, score
 from lessen.measure.versus import against_teacher, compare, compare_pairs
 
 
@@ -93,6 +93,27 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
     p = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 10, dtype=np.float32)
     truth = np.array([0] * 6 + [1] * 4 + [0] * 9 + [1])  # too sure by 0.3, too unsure by 0.3: they do not cancel
     assert calibration_error(p, truth) == pytest.approx(0.3, abs=1e-6)
+
+
+def test_reliability_has_the_bins_of_the_calibration_error() -> None:
+    p = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 10, dtype=np.float32)
+    truth = np.array([0] * 6 + [1] * 4 + [0] * 9 + [1])
+    answers = Answers(p, p.argmax(axis=1), np.log(p))
+    bins = details(info(2), truth, answers)["reliability"]["bins"]
+    assert len(bins) == 15
+    assert [(b["low"], b["high"]) for b in bins] == [(k / 15, (k + 1) / 15) for k in range(15)]
+    full = [b for b in bins if b["n"]]
+    assert [(b["n"], round(b["confidence"], 6), b["accuracy"]) for b in full] == [(10, 0.6, 0.9), (10, 0.9, 0.6)]
+    assert all(b["low"] <= b["confidence"] < b["high"] for b in full)
+    assert all(b["confidence"] is b["accuracy"] is None for b in bins if not b["n"])
+    gap = sum(b["n"] * abs(b["accuracy"] - b["confidence"]) for b in full) / len(truth)
+    assert gap == pytest.approx(calibration_error(p, truth))
+
+
+def test_several_right_labels_have_no_reliability() -> None:
+    flags = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
+    answers = Answers(flags.astype(np.float32), flags, flags.astype(np.float32))
+    assert "reliability" not in details(info(2, output="sigmoid", multi_label=True), flags, answers)
 
 
 def test_multi_label_scores_every_label_and_the_whole_row() -> None:

@@ -12,7 +12,7 @@ from lessen.context import Context
 from lessen.errors import Cancelled
 from lessen.measure import inputs, speed
 from lessen.measure.process import WorkerError, WorkerProcess
-from lessen.measure.speed import Timing, measure_speed, summarise
+from lessen.measure.speed import Timing, distribution, measure_speed, summarise
 from lessen.recipe import Measure
 
 QUICK = Measure(seconds=0.02, rounds=2, batch_size=4, threads=1, bootstrap=10)
@@ -43,6 +43,19 @@ def test_a_percentile_needs_enough_calls() -> None:
     assert summarise(many, many, QUICK)["latency_p99_ms"].value == 1.0
 
 
+def test_the_distribution_holds_every_percent_of_all_rounds_by_batch_size() -> None:
+    found = distribution(timing([[1.0] * 10 + [3.0] * 10, [2.0] * 20]))["latency"]
+    assert list(found) == ["1", "4"]
+    assert [found[size]["n"] for size in found] == [40, 40]
+    one = found["1"]["quantiles_ms"]
+    assert len(one) == 101
+    assert one == sorted(one)
+    assert (one[0], one[20], one[50], one[80], one[100]) == (1.0, 1.0, 2.0, 3.0, 3.0)
+    assert found["4"]["quantiles_ms"] == [4 * ms for ms in one]
+    assert distribution(timing([[1.0]], error="it died")) == {}
+    assert distribution(Timing()) == {}
+
+
 def test_slower_is_reported_as_slower() -> None:
     found = summarise(timing([[40.0] * 30] * 2), timing([[4.0] * 30] * 2), QUICK)
     assert found["speedup"].value == pytest.approx(0.1)
@@ -62,7 +75,8 @@ def test_before_the_end_every_speed_has_a_reason() -> None:
 def test_speed_switched_off_says_so(tmp_path: Path, make_artifact: Callable, make_texts: Callable) -> None:
     off = QUICK.model_copy(update={"speed": False})
     found = measure_speed({"a": make_artifact(tmp_path / "a")}, make_texts(), off, Context(out_dir=tmp_path))
-    assert found["a"]["latency_p50_ms"].reason == "measure.speed is off"
+    assert found["a"].metrics["latency_p50_ms"].reason == "measure.speed is off"
+    assert found["a"].facts == {}
 
 
 def test_models_are_timed_on_real_samples_of_median_length(
@@ -95,15 +109,20 @@ def test_artifacts_are_timed_each_in_a_fresh_process_without_torch(
     said: list[object] = []
     found = measure_speed(artifacts, make_texts(), QUICK, Context(out_dir=tmp_path, emit=said.append))
     for name in good:
-        p50, peak = found[name]["latency_p50_ms"], found[name]["peak_rss_bytes"]
+        metrics, facts = found[name]
+        p50, peak = metrics["latency_p50_ms"], metrics["peak_rss_bytes"]
         assert p50.value is not None
         assert (p50.n or 0) >= speed.MIN_CALLS
-        assert (peak.value or 0) > (found[name]["import_rss_bytes"].value or 0) * 0.9 > 1e6
+        assert (peak.value or 0) > (metrics["import_rss_bytes"].value or 0) * 0.9 > 1e6
         assert (peak.value or 0) < 250e6  # torch alone takes more
-    assert found["teacher"]["speedup"].value == 1.0
-    assert found["broken"]["latency_p50_ms"].value is None
-    assert found["broken"]["peak_rss_bytes"].reason is not None
-    assert "cannot be opened" in (found["broken"]["latency_p50_ms"].reason or "")
+        assert facts["latency"]["1"]["n"] == p50.n
+        assert facts["latency"]["1"]["quantiles_ms"][50] == pytest.approx(p50.value, abs=1e-5)
+    assert found["teacher"].metrics["speedup"].value == 1.0
+    broken = found["broken"]
+    assert broken.metrics["latency_p50_ms"].value is None
+    assert broken.metrics["peak_rss_bytes"].reason is not None
+    assert "cannot be opened" in (broken.metrics["latency_p50_ms"].reason or "")
+    assert broken.facts == {}
     assert any("broken could not be timed" in getattr(event, "message", "") for event in said)
 
 

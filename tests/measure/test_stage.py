@@ -39,7 +39,7 @@ def test_a_torch_stage_is_measured_from_its_folder(tmp_path: Path, make_texts: C
     again, _ = measure_stage(artifact, splits, answers, QUICK, ctx)
     assert again["agreement_with_teacher"].value == 1.0
     assert again["f1_macro_change"].value == 0.0
-    timed = measure_speed({"teacher": artifact}, part, QUICK, ctx)["teacher"]
+    timed = measure_speed({"teacher": artifact}, part, QUICK, ctx)["teacher"].metrics
     assert (timed["latency_p50_ms"].value or 0) > 0
     assert (timed["peak_rss_bytes"].value or 0) > 100e6  # torch was imported
 
@@ -92,7 +92,7 @@ def test_a_language_model_is_timed_by_its_tokens_in_a_fresh_process(tmp_path: Pa
     model = models.fetch(ModelSpec(model="scratch:gpt2-mini", **small), data, data.settings, "causal-lm", 0)
     artifact = models.save(model, tmp_path / "teacher", stage="teacher", key="k", history=(), facts={})
     cfg = QUICK.model_copy(update={"max_new_tokens": 6})
-    timed = measure_speed({"teacher": artifact}, data.test, cfg, Context(out_dir=tmp_path))["teacher"]
+    timed = measure_speed({"teacher": artifact}, data.test, cfg, Context(out_dir=tmp_path))["teacher"].metrics
     assert timed["answer_tokens"].value == 6  # an end token does not stop it
     assert timed["token_ms"].n == 5 * (timed["first_token_ms"].n or 0)
     whole, parts = timed["latency_mean_ms"].value or 0, timed["tokens_per_s"].value or 0

@@ -439,3 +439,30 @@ def test_pruned_masked_and_source_are_artifacts_that_verify(trained, tmp_path):
     Artifact(small.path).verify()
     assert small.manifest.stage == "prune"
     assert small.manifest.key == "key"
+
+
+def test_the_facts_say_what_was_left_alone_and_what_each_layer_alone_costs(trained, tmp_path):
+    settings = {"ignore": ("*.layer.0.*",), "sensitivity": (0.5,), "recover": None}
+    done = run(trained, "bert", tmp_path / "cut", **settings)
+    facts = done.manifest.facts
+    assert facts["ignored"]["patterns"] == ["*.layer.0.*"]
+    assert len(facts["ignored"]["left"]) == 2
+    assert all(row["layer"] != 0 for row in facts["widths"])
+    assert "prune.ignore does not name" in facts["achieved"]["ffn"]["of"]
+    rows = facts["sensitivity"]["layers"]
+    assert [(row["kind"], ".layer.1." in row["module"]) for row in rows] == [("heads", True), ("ffn", True)]
+    assert facts["sensitivity"]["n"] == 32
+    random = run(trained, "bert", tmp_path / "random", work=control, **settings).manifest.facts
+    assert "sensitivity" not in random
+    assert random["ignored"]["left"]
+    masked = run(trained, "bert", tmp_path / "masked", pattern="unstructured", **settings).manifest.facts
+    assert masked["ignored"]["left"]
+    assert {row["kind"] for row in masked["sensitivity"]["layers"]} == {"weights"}
+
+
+def test_a_pattern_that_matches_nothing_or_all_stops_before_anything_is_written(trained, tmp_path):
+    for ignore, why in ((("clasifier",), "did you mean classifier"), (("*",), "leaves no unit")):
+        with pytest.raises(RecipeError, match=r"prune\.ignore") as error:
+            run(trained, "bert", tmp_path / "out", ignore=ignore)
+        assert why in str(error.value)
+    assert not (tmp_path / "out").exists()

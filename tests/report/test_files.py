@@ -56,6 +56,53 @@ SECTIONS = {
     "learning_outcomes": {"title", "description", "concepts"},
 }
 
+VERSUS = {"teacher", "student", "difference", "explanation"}
+REDUCED = {"before", "after", "reduction", "benefit"}
+CONCEPT = {"definition", "benefits", "tradeoffs"}
+INNER = {  # of the predecessor's sections, down to its last keys
+    "model_performance": {
+        "metrics": {
+            "accuracy", "precision", "recall", "f1_score", "size_mb", "latency_ms", "num_params", "flops",
+        },
+    },
+    "teacher_vs_student": {
+        "comparison": {
+            "accuracy": VERSUS, "f1_score": VERSUS, "model_size": VERSUS, "inference_speed": VERSUS,
+            "computational_complexity": VERSUS,
+        },
+    },
+    "knowledge_distillation_analysis": {
+        "process": {"temperature_used", "distillation_loss", "training_steps", "convergence"},
+        "effects": {"knowledge_transfer", "regularization", "efficiency_gain"},
+    },
+    "pruning_analysis": {
+        "pruning_details": {"pruning_ratio", "pruning_method", "layers_affected", "sparsity_introduced"},
+        "impact_analysis": {"parameter_reduction", "memory_savings", "speed_improvement", "accuracy_tradeoff"},
+    },
+    "efficiency_improvements": {
+        "improvements": {
+            "storage": REDUCED, "speed": {"before", "after", "improvement", "benefit"}, "parameters": REDUCED,
+            "flops": REDUCED,
+        },
+    },
+    "learning_outcomes": {
+        "concepts": {
+            "knowledge_distillation": CONCEPT, "model_pruning": CONCEPT, "efficiency_vs_accuracy": CONCEPT,
+            "quantization": CONCEPT,  # ours
+        },
+    },
+}  # fmt: skip
+HSF_RECORD = [
+    "stage", "model_size_mb", "num_parameters", "trainable_parameters", "sparsity_percent", "accuracy_exact",
+    "accuracy_per_label", "f1_macro", "f1_weighted", "f1_micro", "precision_macro", "recall_macro", "hamming_loss",
+    "per_label_f1", "per_label_precision", "per_label_recall", "per_label_accuracy", "roc_auc_macro",
+    "roc_auc_per_label", "inference_latency_mean_ms", "inference_latency_p50_ms", "inference_latency_p95_ms",
+    "inference_latency_p99_ms", "throughput_samples_per_sec", "peak_memory_mb", "size_compression_ratio",
+    "speedup_ratio", "priority_weighted_f1", "best_epoch", "val_loss", "best_threshold", "train_acc",
+    "train_prec_hate", "train_rec_hate", "train_f1_hate", "train_prec_non", "train_rec_non", "train_f1_non",
+    "train_f1_macro", "train_roc_auc", "train_loss", "config",
+]  # fmt: skip
+
 
 def read(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as stream:
@@ -154,6 +201,40 @@ def test_the_six_sections_carry_numbers_with_units(tmp_path: Path, make_report: 
     assert written.sections["pruning_analysis"]["pruning_details"]["layers_affected"]["value"] == 4
     reduction = written.sections["efficiency_improvements"]["improvements"]["storage"]["reduction"]
     assert reduction == {"value": pytest.approx((1 - 2.3 / 45.3) * 100), "unit": "percent"}
+
+
+def test_the_six_sections_keep_the_predecessors_inner_keys(tmp_path: Path, make_report: Callable) -> None:
+    report.write(make_report(), tmp_path)
+    written = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["sections"]
+    for section, parts in INNER.items():
+        for part, keys in parts.items():
+            found = written[section][part]
+            assert set(found) == set(keys), (section, part)
+            for key, inner in keys.items() if isinstance(keys, dict) else ():
+                assert set(found[key]) == inner, (section, part, key)
+    process = written["knowledge_distillation_analysis"]["process"]
+    assert process["temperature_used"] == {"value": 2.0, "unit": ""}
+    impact = written["pruning_analysis"]["impact_analysis"]
+    assert set(impact["memory_savings"]) == set(impact["accuracy_tradeoff"]) == {"value", "unit"}
+
+
+def test_json_records_have_the_predecessors_keys_in_order(tmp_path: Path, make_report: Callable) -> None:
+    made = make_report()
+    report.write(made, tmp_path)
+    records = json.loads((tmp_path / "results_final.json").read_text(encoding="utf-8"))
+    assert [r["stage"] for r in records] == ["baseline", "after_kd", "after_pruning", "after_quantization"]
+    for stage, one in zip(("teacher", "distill", "prune", "quantize"), records, strict=True):
+        assert list(one) == HSF_RECORD
+        assert json.loads((tmp_path / f"results_{one['stage']}.json").read_text(encoding="utf-8")) == one
+        row = made.row(stage)
+        assert one["model_size_mb"] == pytest.approx(row.value("file_bytes") / 1e6)
+        assert one["peak_memory_mb"] == pytest.approx(row.value("peak_rss_bytes") / 1e6)
+        labels = [c["label"] for c in row.facts["per_class"]]
+        scores = ("per_label_f1", "per_label_precision", "per_label_recall", "per_label_accuracy", "accuracy_per_label")
+        for name in (*scores, "roc_auc_per_label"):
+            assert list(one[name]) == labels, name
+            assert all(isinstance(value, float) for value in one[name].values()), name
+        assert one["config"] == json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["recipe"]
 
 
 def test_growth_is_a_negative_reduction(tmp_path: Path, make_report: Callable, make_row: Callable) -> None:

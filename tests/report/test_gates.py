@@ -7,7 +7,6 @@ import pytest
 
 from lessen.errors import RecipeError
 from lessen.report import check, compare, junit, table
-from lessen.report.model_card import card
 
 
 def test_a_drop_within_its_bound_passes_and_beyond_it_fails(make_report: Callable) -> None:
@@ -63,16 +62,3 @@ def test_runs_on_other_machines_or_data_are_said_to_be_incomparable(make_report:
 def test_the_table_has_a_line_a_row_and_the_baseline(make_report: Callable) -> None:
     made = table(make_report())
     assert made.row_count == 8
-
-
-def test_the_model_card_has_front_matter_that_parses(make_report: Callable) -> None:
-    import yaml
-
-    made = make_report().model_copy(update={"name": "a: [b] <i>\n---"})
-    text = card(made)
-    front = yaml.safe_load(text.split("---\n")[1])
-    assert front["pipeline_tag"] == "text-classification"
-    assert front["model-index"][0]["results"][0]["metrics"][1] == {"type": "f1", "value": 0.857, "name": "macro-F1"}
-    assert "base_model" not in front  # the teacher was made from scratch
-    assert "\\<i\\>" in text
-    assert "| macro-F1 | 0.8570 [0.8410, 0.8720] | 0.8710 |" in text

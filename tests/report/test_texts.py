@@ -18,7 +18,6 @@ from lessen.report.charts import figures
 from lessen.report.files import complete
 from lessen.report.headline import change, headline, percent
 from lessen.report.html import columns, tiles
-from lessen.report.model_card import card
 from lessen.report.numbers import lower_is_better, title
 from lessen.report.terminal import cells_of, table
 
@@ -124,19 +123,6 @@ def test_pictures_of_a_language_model_are_of_perplexity(make_text_report: Callab
     other = {f.title: f for f in figures(complete(make_text_report("seq2seq")))}
     assert other["Quality against size"].note.startswith("Upper left")
     assert "Perplexity, stage by stage" not in other
-
-
-def test_the_card_names_the_hubs_task_and_how_to_generate(make_text_report: Callable) -> None:
-    import yaml
-
-    text = card(complete(make_text_report("causal-lm")))
-    front = yaml.safe_load(text.split("---\n")[1])
-    assert front["pipeline_tag"] == "text-generation"
-    assert front["model-index"][0]["results"][0]["metrics"] == [
-        {"type": "perplexity", "value": pytest.approx(35.163, abs=1e-3), "name": "perplexity"}
-    ]
-    assert "model.generate([...]" in text
-    assert "Labels" not in text
 
 
 def test_runs_of_different_tasks_stand_side_by_side(make_text_report: Callable, make_report: Callable) -> None:

@@ -14,6 +14,7 @@ import requests
 import socketio
 
 from lessen.events import Log, StageStarted
+from lessen.server import translate
 from served import Outside, Running, eventually
 from wires import Listener, Wire, known, steps
 
@@ -29,6 +30,7 @@ def test_a_client_is_greeted_on_every_transport(listen: Callable[..., Listener],
     ready = one.next("server_ready")
     assert set(ready) == {"message", "timestamp", "ml_available", "server_version", "schema_version"}
     assert ready["ml_available"] is True
+    assert ready["schema_version"] == translate.SCHEMA_VERSION == "1.0"
     if len(transports) == 2:
         eventually(lambda: one.client.transport() == "websocket")
 

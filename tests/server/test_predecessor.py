@@ -18,6 +18,7 @@ from lessen.errors import ModelError
 from lessen.eventlog import EventLog
 from lessen.events import RunStateChanged
 from lessen.folder import EVENTS, prepare
+from lessen.jobs import supervisor
 from lessen.recipe import parse
 from lessen.server.explanations import EXPLANATIONS
 from lessen.server.visual import network
@@ -137,6 +138,24 @@ def test_a_second_call_waits_and_cancelling_takes_the_first(client):
     assert client.post("/cancel_training", params={"run_id": second["run_id"]}).json()["state"] == "cancelled"
     nothing = client.post("/cancel_training").json()
     assert (nothing["success"], nothing["run_id"]) == (True, None)
+
+
+@pytest.mark.parametrize("path", ["/train", "/api/v1/runs", "/api/v1/runs/{run_id}/resume"])
+def test_a_full_queue_says_when_to_ask_again(client, monkeypatch, path):
+    monkeypatch.setattr(supervisor, "QUEUE", 2)
+    first, second, _ = (client.post("/train", json={"model_name": "ResNet-18"}).json().get("run_id") for _ in range(3))
+    client.post(f"/api/v1/runs/{first}/cancel")
+    assert client.post("/train", json={"model_name": "ResNet-18"}).status_code == 200  # there was room again
+    refused = client.post(path.format(run_id=first), json=None if "resume" in path else {"model_name": "ResNet-18"})
+    told = refused.json()
+    assert refused.status_code == told["status"] == 429, told
+    assert refused.headers["content-type"].startswith("application/problem+json")
+    assert int(refused.headers["Retry-After"]) == 60
+    assert (told["type"], told["exit_code"]) == ("urn:lessen:queue-full", 6)
+    assert "2 runs are waiting" in told["detail"]
+    assert told.get("success") is (False if path == "/train" else None)
+    assert client.get("/api/v1/runs").json()["total"] == 3
+    assert client.get(f"/api/v1/runs/{second}").json()["state"] == "queued"
 
 
 def test_a_run_that_is_not_there_is_a_404_everywhere(client):

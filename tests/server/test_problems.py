@@ -31,6 +31,7 @@ RAISED: dict[str, BaseException] = {
     "not-found": errors.NotFoundError("no run"),
     "auth": errors.AuthError("no token"),
     "conflict": errors.ConflictError("exists"),
+    "queue-full": errors.QueueFullError("20 runs wait", retry_after_s=59.5),
     "resource": errors.ResourceError("disk"),
     "artifact": errors.ArtifactError("damaged"),
     "unavailable": errors.UnavailableError("offline"),
@@ -47,8 +48,7 @@ RAISED: dict[str, BaseException] = {
 STATUS = {
     "recipe": 422, "unknown": 422, "not-found": 404, "auth": 401, "conflict": 409, "resource": 507, "artifact": 409,
     "unavailable": 424, "rate": 429, "data": 422, "cancelled": 409, "plain": 400, "bug": 500, "memory": 507,
-    "disk": 507,
-    "sqlite": 507, "surrogate": 422,
+    "disk": 507, "sqlite": 507, "surrogate": 422, "queue-full": 429,
 }  # fmt: skip
 
 
@@ -96,6 +96,7 @@ def test_details_of_some(client: TestClient) -> None:
         "exit_code": 2, "instance": "/raise/recipe", "success": False, "error": "one two",
     }  # fmt: skip
     assert client.get("/raise/rate").headers["retry-after"] == "4"
+    assert client.get("/raise/queue-full").headers["retry-after"] == "60"
     assert client.get("/raise/auth").headers["www-authenticate"]
     assert client.get("/raise/resource").json()["exit_code"] == 7
 

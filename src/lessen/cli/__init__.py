@@ -25,7 +25,7 @@ QUIET_LIBRARIES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    terminal = Terminal(json="--json" in words, debug="--debug" in words)
+    terminal = Terminal(json="--json" in words, debug="--debug" in words, lines="--jsonl" in words)
     try:
         return _main(words)
     except KeyboardInterrupt:

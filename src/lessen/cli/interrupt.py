@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from lessen.errors import Cancelled
@@ -31,7 +31,8 @@ def stoppable(hint: str, *, quiet: bool = False) -> Iterator[Callable[[], None]]
         if len(asked) > 2:
             os._exit(130)
         if not quiet:
-            os.write(2, _ASKED)
+            with suppress(OSError):  # nobody reads it any more
+                os.write(2, _ASKED)
 
     def check() -> None:
         if asked:

@@ -15,7 +15,7 @@ from lessen.errors import RecipeError
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "distil, prune, quantize and measure as a recipe or flags say"),
     "resume": ("run", "go on with an interrupted run"),
-    "demo": ("run", "run a packaged recipe on embedded data: text or digits"),
+    "demo": ("run", "compress a model on embedded data: a minute (--quick) to five; no network"),
     "sar": ("sar", "distil a causal language model; of a mixture-of-experts teacher the routers learn too"),
     "plan-memory": ("sar", "estimate the memory of a distillation and propose settings that fit"),
     "cancel": ("remote", "cancel a run on a server"),
@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("runs", "show the result table of a run"),
     "compare": ("runs", "compare the final artifacts of runs"),
     "check": ("runs", "hold a run to bounds; exit 3 where one is not met"),
+    "gc": ("gc", "remove runs in the trash, and finished ones that others of their name outdid"),
     "cache": ("cache", "build, verify or list what teachers said, kept on disk"),
     "predict": ("ship", "answer the rows of a file with an artifact"),
     "export": ("ship", "write an artifact in another format and compare its answers"),
@@ -34,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 EXAMPLES = """\
-  lessen demo                                   a teacher, a student, a report: about 5 minutes, no network
+  lessen demo --quick                           a teacher, a student, a report: about a minute, no network
   lessen run recipes/docstrings.yaml            run a recipe
   lessen run --data.path reviews.csv --pipeline kd_prune_quant --output_dir runs/reviews
   lessen run recipes/digits.yaml --dry-run      show the plan, touch nothing

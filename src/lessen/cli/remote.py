@@ -14,7 +14,7 @@ from lessen.errors import Cancelled, LessenError, TrainingError
 if TYPE_CHECKING:
     from lessen.recipe import Recipe
 
-LISTED = ("run_id", "state", "progress", "pipeline", "created", "score", "smaller", "faster")
+LISTED = ("run_id", "state", "progress", "pipeline", "created", "score", "smaller", "faster", "disk")
 
 
 class FailedRun(LessenError):
@@ -73,12 +73,15 @@ def resume(url: str, run_id: str, terminal: Terminal) -> int:
 
 def follow(client: Client, run: RemoteRun, terminal: Terminal, *, after: int = 0) -> int:
     """Show the events of a run as they come, then its result; Ctrl-C leaves it running."""
+    from lessen.cli.events import line as print_line
     from lessen.events import from_dict
     from lessen.progress import watcher
 
     try:
         with watcher(live=terminal.live, quiet=terminal.quiet, verbose=terminal.verbose, plain=terminal.plain) as emit:
             for line in client.watch(run, after=after):
+                if terminal.lines:
+                    print_line(line)
                 event = from_dict(line)
                 if event is not None:
                     emit(event)
@@ -93,12 +96,15 @@ def follow(client: Client, run: RemoteRun, terminal: Terminal, *, after: int = 0
 def show(url: str, run_id: str, terminal: Terminal) -> int:
     """Print the table of a run's report; return 0 where it is complete, else 1."""
     from lessen import report as reports
+    from lessen.cli.runs import disk
 
     client = Client(url)
     run = client.run(run_id)
     found = client.report(run)
     terminal.answer(found.model_dump(mode="json"))
     terminal.draw(reports.table(found))
+    if (size := disk(run.info)) is not None:
+        terminal.say(f"on disk: {size}")
     terminal.say(f"report: {client.url}/#/result/{run.run_id}")
     if not found.complete:
         terminal.say(f"the run is not complete: it is {run.state}")
@@ -119,6 +125,8 @@ def list_runs(url: str, terminal: Terminal) -> int:
 
 
 def _listed(run: RemoteRun) -> dict[str, Any]:
+    from lessen.cli.runs import disk
+
     summary = run.info.get("summary") or {}
     score = summary.get("score")
     return {
@@ -127,6 +135,7 @@ def _listed(run: RemoteRun) -> dict[str, Any]:
         "score": None if score is None else f"{summary.get('score_name')} {score:.4g}",
         "smaller": summary.get("smaller"),
         "faster": summary.get("faster"),
+        "disk": disk(run.info),
     }
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lessen.cli.latest import run_folder
 from lessen.cli.parser import Parser
 from lessen.cli.terminal import Terminal
 from lessen.errors import ArtifactError, GateError, RecipeError
-from lessen.folder import live_state, read_state
+from lessen.events import LIVE
+from lessen.folder import disk_bytes, live_state, read_state
 
 if TYPE_CHECKING:
     from lessen.report import Report
 
-LISTED = ("folder", "state", "pipeline", "started", "score", "smaller", "faster")
+LISTED = ("folder", "state", "pipeline", "started", "score", "smaller", "faster", "disk")
 
 
 def add_list(parser: Parser) -> None:
@@ -46,7 +49,9 @@ def do_list(args: argparse.Namespace, terminal: Terminal) -> int:
     if not rows:
         terminal.say(f"no runs in {root}; `lessen demo` makes one")
         return 0
-    terminal.table(LISTED, [[cell(row[name]) for name in LISTED] for row in rows])
+    terminal.table(
+        LISTED, [[cell(row[name]) for name in LISTED] for row in [{**row, "disk": disk(row)} for row in rows]]
+    )
     return 0
 
 
@@ -54,7 +59,7 @@ def add_show(parser: Parser) -> None:
     """Add the arguments of `lessen show`."""
     from lessen.cli import remote
 
-    parser.add_argument("folder", metavar="RUN", type=Path, help="the folder of a run; with --server its id")
+    parser.add_argument("folder", metavar="RUN", type=Path, help="the folder of a run, or latest; with --server its id")
     remote.add_server(parser)
 
 
@@ -64,12 +69,12 @@ def do_show(args: argparse.Namespace, terminal: Terminal) -> int:
         from lessen.cli import remote
 
         return remote.show(args.server, str(args.folder), terminal)
-    return show(args.folder, terminal)
+    return show(run_folder(args.folder), terminal)
 
 
 def add_compare(parser: Parser) -> None:
     """Add the arguments of `lessen compare`."""
-    parser.add_argument("folders", metavar="RUN", nargs="+", type=Path, help="folders of two or more runs")
+    parser.add_argument("folders", metavar="RUN", nargs="+", type=Path, help="folders of two or more runs, or latest")
 
 
 def do_compare(args: argparse.Namespace, terminal: Terminal) -> int:
@@ -78,7 +83,7 @@ def do_compare(args: argparse.Namespace, terminal: Terminal) -> int:
         raise RecipeError("one run is given; comparing takes two or more", "`lessen show` shows a single run")
     from lessen import report as reports
 
-    found = reports.compare([read_report(folder) for folder in args.folders])
+    found = reports.compare([read_report(run_folder(folder)) for folder in args.folders])
     terminal.answer(found)
     terminal.table(found["columns"], [[cell(row[name]) for name in found["columns"]] for row in found["rows"]])
     for remark in found["remarks"]:
@@ -88,7 +93,7 @@ def do_compare(args: argparse.Namespace, terminal: Terminal) -> int:
 
 def add_check(parser: Parser) -> None:
     """Add the arguments of `lessen check`."""
-    parser.add_argument("folder", metavar="RUN", type=Path, help="the folder of a run")
+    parser.add_argument("folder", metavar="RUN", type=Path, help="the folder of a run, or latest")
     parser.add_argument(
         "--max-drop", action="append", default=[], metavar="METRIC=SHARE",
         help="largest fall below the teacher, as a share: f1_macro=0.02 is 2 points; may be repeated",
@@ -118,9 +123,10 @@ def do_check(args: argparse.Namespace, terminal: Terminal) -> int:
     bounds = {name: value for name, value in given.items() if value}
     if not set(bounds) - {"stage"}:
         raise RecipeError("no bound is given", "give --max-drop f1_macro=0.02, --min-speedup 4 or --min-compression 10")
-    gates = reports.check(read_report(args.folder), bounds)
+    folder = run_folder(args.folder)
+    gates = reports.check(read_report(folder), bounds)
     if args.junit:
-        write_atomic(args.junit, reports.junit(gates, suite=f"lessen {args.folder}"))
+        write_atomic(args.junit, reports.junit(gates, suite=f"lessen {folder}"))
     terminal.answer({"passed": all(g.passed for g in gates), "gates": [vars(g) for g in gates]})
     for gate in gates:
         terminal.text(f"{'met   ' if gate.passed else 'MISSED'} {gate.name}: {gate.text}")
@@ -134,6 +140,7 @@ def show(folder: Path, terminal: Terminal) -> int:
     found = read_report(folder)
     terminal.answer(found.model_dump(mode="json"))
     terminal.draw(reports.table(found))
+    terminal.say(f"on disk: {disk({'disk_bytes': disk_bytes(folder)})}")
     if (folder / "report.html").is_file():
         terminal.say(f"report: {folder / 'report.html'}")
     if not found.complete:
@@ -164,6 +171,14 @@ def cell(value: Any) -> str:
     return str(value)
 
 
+def disk(run: Mapping[str, Any]) -> str | None:
+    """Return a run's `disk_bytes` for people; None where they are not known, as of a live run."""
+    from lessen.report.numbers import number
+
+    known = run.get("disk_bytes")
+    return None if known is None else number(known, "bytes")
+
+
 def _pairs(flag: str, given: list[str]) -> dict[str, float]:
     pairs = {}
     for text in given:
@@ -178,6 +193,7 @@ def _pairs(flag: str, given: list[str]) -> dict[str, float]:
 def _listed(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {name: state.get(name) for name in ("run_id", "state", "pipeline", "started")}
     row |= {"folder": str(folder), "score": None, "f1_macro": None, "smaller": None, "faster": None}
+    row["disk_bytes"] = None if state.get("state") in LIVE else disk_bytes(folder)
     if (folder / "report.json").is_file():
         from lessen import report as reports
         from lessen.report.headline import headline

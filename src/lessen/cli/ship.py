@@ -21,7 +21,9 @@ CHUNK = 1024  # rows read and answered at a time, so that output flows
 
 def add_predict(parser: Parser) -> None:
     """Add the arguments of `lessen predict`."""
-    parser.add_argument("artifact", metavar="ARTIFACT", type=Path, help="a model folder, or a run: its final artifact")
+    parser.add_argument(
+        "artifact", metavar="ARTIFACT", type=Path, help="a model folder, or a run or latest: its final artifact"
+    )
     parser.add_argument(
         "--input", required=True, type=Path, metavar="FILE",
         help="CSV, TSV, JSON lines or text (one a line); an image, or a folder of images",
@@ -79,7 +81,7 @@ def _generating(artifact: Artifact, args: argparse.Namespace) -> Answering:
 def add_export(parser: Parser) -> None:
     """Add the arguments of `lessen export`."""
     parser.add_argument(
-        "artifact", metavar="ARTIFACT", type=Path, help="a model folder, or a run: its last torch artifact"
+        "artifact", metavar="ARTIFACT", type=Path, help="a model folder, or a run or latest: its last torch artifact"
     )
     parser.add_argument(
         "--format", action="append", required=True, help="huggingface, onnx, safetensors; may be repeated"
@@ -129,7 +131,9 @@ def shipped(path: Path, *, torch_only: bool = False) -> Path:
         torch_only: the newest artifact of the run that torch can open, from which formats are written.
     """
     from lessen.artifact import MANIFEST
+    from lessen.cli.latest import run_folder
 
+    path = run_folder(path)
     if (path / MANIFEST).is_file() or not (path / "report.json").is_file():
         return path
     from lessen.cli.runs import read_report

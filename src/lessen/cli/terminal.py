@@ -6,10 +6,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lessen.errors import LessenError
+from lessen.sink import talk
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,6 +27,7 @@ class Terminal:
     verbose: int = 0
     no_color: bool = False
     debug: bool = False
+    lines: bool = False  # events as JSON lines on standard output, and nothing else
 
     @property
     def plain(self) -> bool:
@@ -42,27 +44,29 @@ class Terminal:
     def say(self, text: str) -> None:
         """Talk to people; --quiet silences it."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            talk().say(text)
 
     def text(self, text: str) -> None:
         """Print data; left out with --json, where `answer` prints the object."""
-        if not self.json:
+        if not (self.json or self.lines):
             print(text)
 
     def answer(self, value: dict[str, Any]) -> None:
         """Print the one JSON object, with --json."""
-        if self.json:
+        if self.json and not self.lines:
             print(json.dumps(value, ensure_ascii=False, default=str))
 
     def fail(self, error: LessenError) -> int:
         """Print one line (and the JSON object with --json) and return the exit code."""
-        print(f"error: {error}", file=sys.stderr)
-        self.answer({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
+        talk().say(f"error: {error}")
+        replace(self, lines=False, json=self.json or self.lines).answer(
+            {"error": error.message, "hint": error.hint, "exit_code": error.exit_code}
+        )
         return error.exit_code
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print rows as a table; left out with --json."""
-        if self.json:
+        if self.json or self.lines:
             return
         from rich.table import Table
 
@@ -76,7 +80,7 @@ class Terminal:
 
     def draw(self, table: Table) -> None:
         """Print a rich table: ruled on a terminal, bare columns in a pipe; left out with --json."""
-        if self.json:
+        if self.json or self.lines:
             return
         from rich import box
         from rich.console import Console

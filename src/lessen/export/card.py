@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lessen import __version__
-from lessen.artifact import Manifest
+from lessen.artifact import CARD, MANIFEST, Manifest
+from lessen.models import hub
 
 SNIPPETS = Path(__file__).parent / "snippets"
 LOADER = "how_to_load.py"
@@ -14,11 +19,20 @@ KINDS = {"text-classification": "text", "image-classification": "image", "seq2se
 HUB = {"seq2seq": "text2text-generation", "causal-lm": "text-generation"}  # the hub's names of tasks, where not ours
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a run's report adds to the card of what it made."""
+
+    teacher: str  # as the recipe names it
+    front: dict[str, Any] = field(default_factory=dict)  # datasets, model-index
+    lines: Sequence[str] = ()  # the sections on quality, speed and data
+
+
 def write(folder: Path, manifest: Manifest) -> None:
     """Write the model card and the loader of an exported model into its folder."""
     snippet = SNIPPETS / f"{snippet_of(manifest)}.py"
     (folder / LOADER).write_text(snippet.read_text(encoding="utf-8"), encoding="utf-8")
-    (folder / "README.md").write_text(text(folder, manifest), encoding="utf-8")
+    (folder / CARD).write_text(text(folder, manifest), encoding="utf-8")
 
 
 def snippet_of(manifest: Manifest) -> str:
@@ -31,28 +45,27 @@ def snippet_of(manifest: Manifest) -> str:
     return "lessen_folder" if form == "safetensors" else f"{form}_{KINDS[manifest.info.task]}"
 
 
-def text(folder: Path, manifest: Manifest) -> str:
-    """Return the model card; every number in it comes from the manifest or from the files."""
+def text(folder: Path, manifest: Manifest, run: Measured | None = None) -> str:
+    """Return the model card; every number in it comes from the manifest, from the files or from the run's report.
+
+    Args:
+        run: absent where there is no report (yet).
+    """
     info = manifest.info
-    tags = ["lessen", manifest.facts["format"], *sorted({str(step.get("stage")) for step in manifest.history})]
     files = [(f.name, f.stat().st_size) for f in sorted(folder.iterdir()) if f.is_file()]
     parts = [
-        "---",
-        f"pipeline_tag: {HUB.get(info.task, info.task)}",
-        "tags:",
-        *(f"- {tag}" for tag in dict.fromkeys(tags)),
-        "---",
+        *_front(manifest, run),
         "",
         f"# {info.family} for {info.task}, {manifest.facts['format']}",
         "",
-        f"Made by lessen {__version__} from `{info.source}`.",
+        f"Made by lessen {__version__} from `{plain(run.teacher if run else info.source)}`.",
         "",
         "| | |",
         "|---|---|",
         *([f"| labels | {_labels(info.labels)} |"] if info.labels else []),
         f"| output | {_output(info)} |",
         f"| runtime | {manifest.runtime} |",
-        *(f"| {name} | {size:,} bytes |" for name, size in files),
+        *(f"| {name} | {size:,} bytes |" for name, size in files if name not in (CARD, MANIFEST)),
         *_weights(manifest.facts.get("weights")),
         "",
         "## Stages",
@@ -60,16 +73,53 @@ def text(folder: Path, manifest: Manifest) -> str:
         *(f"{number}. {_step(step)}" for number, step in enumerate(manifest.history, 1)),
         "",
         *_compared(manifest.facts),
+        *(run.lines if run else ()),
         "## Use",
         "",
         "```sh",
         f"python {LOADER} {'image.png' if info.task.startswith('image') else repr('a text')}",
         "```",
         "",
-        "Quality, latency and memory stand in the `report.json` of the run that made it.",
+        "## Licence",
+        "",
+        _licence(run.teacher if run else info.source),
         "",
     ]
+    if run is None:
+        parts += ["Quality, latency and memory stand in the `report.json` of the run that made it.", ""]
     return "\n".join(parts)
+
+
+def _front(manifest: Manifest, run: Measured | None) -> list[str]:
+    """Return the front matter, as the hub reads it."""
+    teacher, task = run.teacher if run else manifest.info.source, manifest.info.task
+    tags = ["lessen", manifest.facts["format"], *sorted({str(step.get("stage")) for step in manifest.history})]
+    front = {
+        "license": hub.licence(teacher) or "unknown",
+        **({"base_model": teacher} if hub.is_id(teacher) else {}),
+        "pipeline_tag": HUB.get(task, task),
+        "tags": list(dict.fromkeys(tags)),
+        **(run.front if run else {}),
+    }
+    return ["---", yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(), "---"]
+
+
+def _licence(teacher: str) -> str:
+    given = hub.licence(teacher)
+    if teacher == "teacher":
+        return "Not known here: the teacher's licence applies."
+    where = f"https://huggingface.co/{teacher}" if hub.is_id(teacher) else f"where `{plain(teacher)}` came from"
+    if given:
+        return f"`{given}`, as the teacher's own card says; see {where}."
+    if teacher.startswith("scratch:"):
+        return "None was given: the teacher began with random weights. The terms of the data apply."
+    return f"Not known here: the teacher's licence applies; see {where}."
+
+
+def plain(text: str) -> str:
+    """Return text that can stand between backticks in a table; of a path only its end, which names no person."""
+    flat = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
+    return Path(flat).name if flat.startswith(("/", "~", ".")) else flat
 
 
 def _compared(facts: dict[str, Any]) -> list[str]:
@@ -123,7 +173,7 @@ def _scores(facts: dict[str, Any]) -> list[str]:
 
 
 def _labels(labels: tuple[str, ...]) -> str:
-    shown = ", ".join(f"`{label}`" for label in labels[:20])
+    shown = ", ".join(f"`{plain(label)}`" for label in labels[:20])
     return shown if len(labels) <= 20 else f"{shown} and {len(labels) - 20} more"
 
 

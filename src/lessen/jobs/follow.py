@@ -10,7 +10,7 @@ from typing import Any
 from lessen.errors import LessenError
 from lessen.eventlog import EventLog
 from lessen.events import LIVE, RunStateChanged
-from lessen.folder import EVENTS, RunFolder, lock, now, read_state
+from lessen.folder import EVENTS, RunFolder, disk_bytes, lock, now, read_state
 from lessen.jobs.job import Ending
 from lessen.jobs.notices import Events, Listeners, State
 from lessen.jobs.tail import Replaced, Tail
@@ -108,7 +108,7 @@ class Follower:
         fresh = self.store.need(run_id)
         return self.set_state(
             run_id, ending.state, finished=now(), error=ending.error, summary=summary(fresh), worker_pid=None,
-            worker_started=None, lease_until=None, queued_at=None,
+            worker_started=None, lease_until=None, queued_at=None, disk_bytes=disk_bytes(record.folder),
         )  # fmt: skip
 
     def _write_end(self, record: RunRecord, ending: Ending) -> None:
@@ -131,7 +131,7 @@ class Follower:
             reason = "another run took over its folder"
             error = {"message": reason, "hint": "", "exit_code": 75}
             record = self.store.set_state(run_id, "interrupted", finished=now(), error=error, queued_at=None)
-        return self.tell(self.store.update(run_id, deleted_at=time.time()))
+        return self.tell(self.store.update(run_id, deleted_at=time.time(), disk_bytes=None))
 
 
 def summary(record: RunRecord) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from lessen.errors import ConflictError, LessenError
 from lessen.events import LIVE, RunState
-from lessen.folder import is_locked, read_recipe, read_state
+from lessen.folder import disk_bytes, is_locked, read_recipe, read_state
 from lessen.jobs import tree
 from lessen.jobs.follow import Follower, summary
 from lessen.jobs.job import KILL_EVERY_SECONDS, TERM_EVERY_SECONDS, Ending
@@ -135,9 +135,10 @@ class Outsiders:
             self._follower.set_state(
                 run_id, state, started=body.get("started"), finished=body.get("finished") or body.get("updated"),
                 error=_error(body.get("error")), summary=summary(self._store.need(run_id)), queued_at=None,
+                disk_bytes=disk_bytes(record.folder),
             )  # fmt: skip
-        elif not record.summary:
-            self._store.update(run_id, summary=summary(record))
+        elif not record.summary or record.disk_bytes is None:
+            self._store.update(run_id, summary=summary(record), disk_bytes=disk_bytes(record.folder))
         self._follower.drop(run_id)
         self._leave(run_id)
         return True
@@ -151,9 +152,7 @@ class Outsiders:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             body = read_state(record.folder)
             found = tree.identify(int(body["pid"]))
-            # A process that began after run.json was last written is another one with the same number.
-            written = datetime.fromisoformat(body["updated"]).timestamp() + 1 + tree.SAME_SECONDS
-            if found is not None and found.started <= written and found.pid != os.getpid():
+            if found is not None and found.pid != os.getpid() and _wrote(found, body):
                 return found
         return None
 
@@ -211,6 +210,17 @@ def _below(folder: Path) -> list[Path]:
     except OSError:
         return []
     return [folder / name for name in sorted(names)]
+
+
+def _wrote(who: tree.Identity, body: dict[str, Any]) -> bool:
+    """Whether a process is the one that run.json speaks of."""
+    born = body.get("born")
+    if born is not None:
+        return bool(who.started == born)
+    # Of an older version, or a system that cannot tell: one that began after the file was last written is another.
+    written = datetime.fromisoformat(body["updated"]).timestamp() + 1 + tree.SAME_SECONDS
+    began = tree.began(who.pid)
+    return began is not None and began <= written
 
 
 def _adopted(folder: Path, body: dict[str, Any]) -> RunRecord:

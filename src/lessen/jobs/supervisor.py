@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from lessen.errors import ConflictError
+from lessen.errors import ConflictError, QueueFullError
 from lessen.eventlog import EventLog
 from lessen.events import LIVE, RunStateChanged
 from lessen.folder import EVENTS, RunFolder, lock, new_id, prepare, read_recipe, read_state
@@ -114,7 +114,7 @@ class Supervisor:
             name: of the run; the recipe's when absent.
 
         Raises:
-            ConflictError: the queue is full.
+            QueueFullError: the queue is full.
             LessenError: the name cannot be one.
         """
         if name is not None:
@@ -143,7 +143,7 @@ class Supervisor:
 
         Raises:
             NotFoundError: there is no such run.
-            ConflictError: it is live, or has succeeded, or the queue is full.
+            ConflictError: it is live, or has succeeded; QueueFullError where the queue is full.
             ArtifactError: its folder is gone.
         """
         with self._lock:
@@ -250,7 +250,7 @@ class Supervisor:
 
     def _require_room(self) -> None:
         if len(self.store.queue()) >= QUEUE:
-            raise ConflictError(f"{QUEUE} runs are waiting already", "cancel one, or wait")
+            raise QueueFullError(f"{QUEUE} runs are waiting already, and no more may", "cancel one, or wait")
 
     def _next_place(self) -> float:
         """Return a time for the end of the queue, even if the system's clock was set back."""

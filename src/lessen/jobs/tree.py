@@ -11,23 +11,36 @@ from pathlib import Path
 
 import psutil
 
+from lessen.birth import birth
+
 MARK = "LESSEN_WORKER"  # in the environment of a worker and of all that it starts: the run's folder
-SAME_SECONDS = 1.0  # the system's start times move a little when its clock is set
+SAME_SECONDS = 1.0  # dates of a start move a little when the system's clock is set
 GONE = (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A process; `started` in seconds since 1970 as the system tells it."""
+    """A process, and when it started: as `lessen.birth` tells it.
+
+    Where the system cannot tell that, and in records of older versions, it is the date in seconds since 1970.
+    """
 
     pid: int
-    started: float
+    started: str | float
 
 
 def identify(pid: int) -> Identity | None:
     """Return who has a number right now; None where nobody has."""
     try:
-        return Identity(pid, psutil.Process(pid).create_time())
+        return Identity(pid, birth(pid) or psutil.Process(pid).create_time())
+    except GONE:
+        return None
+
+
+def began(pid: int) -> float | None:
+    """Return when a process started, in seconds since 1970 by the clock of now; None where it is gone."""
+    try:
+        return psutil.Process(pid).create_time()
     except GONE:
         return None
 
@@ -36,10 +49,15 @@ def find(who: Identity) -> psutil.Process | None:
     """Return a process that still runs; None where it is gone, a zombie, or its number is another's by now."""
     try:
         process = psutil.Process(who.pid)
-        same = abs(process.create_time() - who.started) < SAME_SECONDS
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        return process if _same(process, who) and process.status() != psutil.STATUS_ZOMBIE else None
     except GONE:
         return None
+
+
+def _same(process: psutil.Process, who: Identity) -> bool:
+    if isinstance(who.started, str):
+        return birth(process.pid) == who.started
+    return bool(abs(process.create_time() - who.started) < SAME_SECONDS)
 
 
 def living(some: Iterable[Identity]) -> set[Identity]:
@@ -65,7 +83,7 @@ def marked(folder: Path) -> set[Identity]:
     for process in psutil.process_iter():
         with contextlib.suppress(*GONE):
             if process.pid not in mine and process.environ().get(MARK) == want:
-                found.add(Identity(process.pid, process.create_time()))
+                found |= {who for who in [identify(process.pid)] if who is not None}
     return living(found)
 
 

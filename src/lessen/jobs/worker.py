@@ -14,7 +14,6 @@ import faulthandler
 import json
 import os
 import resource
-import shutil
 import signal
 import sys
 import threading
@@ -26,14 +25,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from lessen.errors import Cancelled, LessenError, RecipeError, ResourceError
+from lessen.errors import Cancelled, LessenError, RecipeError
 from lessen.folder import ending, read_recipe
 from lessen.jobs import tree
 
 HEARTBEAT_SECONDS = 2.0
 RAISE_SECONDS = 4.0  # after being asked to stop: no step came, so the stop is raised into the running code
 LEAVE_SECONDS = 9.0  # after being asked to stop: nothing helped, the process ends
-ROOM = 2.0  # free disk that a run must find, in sizes that it is estimated to write
 LOG_NAME = "worker.log"
 LOG_BYTES = 2 << 20  # a log that grew beyond is cut to its end
 LOG_KEPT_BYTES = 256 << 10
@@ -191,34 +189,10 @@ def carry_out(folder: Path, check: Callable[[], None]) -> None:
     """
     recipe = read_recipe(folder)
     check()
-    from lessen.plan import disk
     from lessen.runner import run
 
-    require_room(folder, disk(recipe).value)
     check()
     run(recipe, out_dir=folder, check=check)
-
-
-def require_room(folder: Path, needed: float | None) -> None:
-    """Refuse a run that the disk has too little room for; a resumed one has written part of it.
-
-    Args:
-        needed: bytes that the run is estimated to write; None where that is not known.
-
-    Raises:
-        ResourceError: less than twice that much is free.
-    """
-    if needed is None:
-        return
-    there = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file() and not f.is_symlink())
-    free, want = shutil.disk_usage(folder).free, ROOM * max(0.0, needed - there)
-    if free < want:
-        raise ResourceError(
-            f"the disk is too full for this run: {free / 1e6:,.0f} MB are free in {folder.parent}, "
-            f"it needs about {want / 1e6:,.0f} MB (twice what it is estimated to write)",
-            "free some space, or delete old runs, then resume this one",
-            kind="disk_full",
-        )
 
 
 def _gpu_bytes() -> int | None:

@@ -1,4 +1,4 @@
-"""What a measurement was taken on: processor, memory, threads, versions."""
+"""What a measurement was taken on: processor, memory, threads, versions, code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("lessen", "torch", "transformers", "onnxruntime", "numpy", "scikit-learn")
+from lessen.measure import provenance
+
+_PACKAGES = (  # what computes
+    "lessen", "torch", "transformers", "tokenizers", "safetensors", "onnx", "onnxruntime", "openvino", "nncf",
+    "torchao", "numpy", "scipy", "scikit-learn", "datasets",
+)  # fmt: skip
 # instruction sets that decide how fast INT8 and BF16 are, by their names in /proc/cpuinfo
 _FLAGS = (
     "avx2",
@@ -25,7 +30,7 @@ _FLAGS = (
 
 
 def environment(threads: int | None = None, device: str = "cpu") -> dict[str, Any]:
-    """Return the hardware and versions of this machine, for a report."""
+    """Return the hardware, versions and code of this machine, for a report."""
     import psutil
 
     name, flags = _cpu()
@@ -34,13 +39,24 @@ def environment(threads: int | None = None, device: str = "cpu") -> dict[str, An
         "device": device,
         "cpu": name,
         "cpu_flags": flags,
+        "gpu": _gpu(device),
         "cores": cores,
         "threads": threads or cores,
         "memory_bytes": int(psutil.virtual_memory().total),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {package: found for package in _PACKAGES if (found := _version(package))},
+        "code": provenance.code(),
     }
+
+
+def _gpu(device: str) -> str | None:
+    """Return the name of the GPU a run computes on; None on a CPU."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return str(torch.cuda.get_device_name(device)) if torch.cuda.is_available() else None
 
 
 def _cpu() -> tuple[str, list[str]]:

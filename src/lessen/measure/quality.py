@@ -169,14 +169,34 @@ def calibration_error(probabilities: Floats, truth: NDArray[np.int64]) -> float:
 
     The confidence is the largest probability (each label's own, where multi-label); 15 bins of equal width.
     """
+    counts, sure, right = _binned(probabilities, truth)
+    return float(np.abs(right - sure).sum() / counts.sum())
+
+
+def reliability(probabilities: Floats, truth: NDArray[np.int64]) -> dict[str, Any]:
+    """Return how often each confidence was right, in the bins of the calibration error; one right label a sample.
+
+    Returns:
+        {"bins": [{"low", "high": confidences of the bin, "n": samples, "confidence", "accuracy": means, or null}]}.
+    """
+    counts, sure, right = _binned(probabilities, truth)
+    bins = []
+    for k, n in enumerate(counts.astype(int)):
+        means = {"confidence": float(sure[k] / n) if n else None, "accuracy": float(right[k] / n) if n else None}
+        bins.append({"low": k / BINS, "high": (k + 1) / BINS, "n": int(n), **means})
+    return {"bins": bins}
+
+
+def _binned(probabilities: Floats, truth: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
+    """Return how many decisions each bin of confidence holds, and the sums of confidence and of right ones there."""
     p = np.asarray(probabilities, dtype=np.float64)
     if truth.ndim == 2:
         sure, right = p.ravel(), truth.ravel().astype(np.float64)
     else:
         sure, right = p.max(axis=1), (p.argmax(axis=1) == truth).astype(np.float64)
     bins = np.minimum((sure * BINS).astype(np.int64), BINS - 1)
-    gap = np.bincount(bins, right, BINS) - np.bincount(bins, sure, BINS)
-    return float(np.abs(gap).sum() / len(sure))
+    weights = (np.ones(len(sure)), sure, right)
+    return tuple(np.bincount(bins, one, BINS).astype(np.float64) for one in weights)
 
 
 def _roc_auc(info: ModelInfo, truth: NDArray[np.int64], probabilities: Floats) -> Metric:
@@ -190,7 +210,10 @@ def _roc_auc(info: ModelInfo, truth: NDArray[np.int64], probabilities: Floats) -
 
 
 def details(info: ModelInfo, labels: NDArray[Any], answers: Answers) -> dict[str, Any]:
-    """Return the confusion matrix (rows: label, columns: decision; multi-label: 2 x 2 a label) and class scores."""
+    """Return the confusion matrix (rows: label, columns: decision), class scores and the reliability.
+
+    Where multi-label: a matrix of 2 x 2 a label, and no reliability.
+    """
     from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix
 
     truth, classes = labels.astype(np.int64), list(range(len(info.labels)))
@@ -203,6 +226,7 @@ def details(info: ModelInfo, labels: NDArray[Any], answers: Answers) -> dict[str
         "labels": list(info.labels),
         "confusion": matrix.tolist(),
         "per_class": per_class(info, labels, answers),
+        **({} if info.multi_label else {"reliability": reliability(answers.probabilities, truth)}),
     }
 
 

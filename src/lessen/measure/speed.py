@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 WARM_CALLS = 5  # per shape
 MIN_CALLS = 30  # per artifact and shape, over all rounds
 P95_CALLS, P99_CALLS = 40, 1000  # calls below which a percentile would rest on one or two of them
+QUANTILES = 101  # of the calls of an artifact: every whole percent
 LOADED = 0.05  # share of the machine that others may use before a round counts as disturbed
 LATER = "measured at the end, interleaved"
 UNITS = {
@@ -64,6 +65,13 @@ class Timing:
     token_ms: dict[int, list[list[list[float]]]] = field(default_factory=dict)  # per round: calls: tokens
 
 
+class Speed(NamedTuple):
+    """What was found of one artifact."""
+
+    metrics: Metrics
+    facts: dict[str, Any]  # latency: see `distribution`; empty where nothing was timed
+
+
 def not_yet(reason: str = LATER, *, kind: str = "") -> Metrics:
     """Return every speed and memory metric without a value, for rows written before speed is measured.
 
@@ -89,7 +97,7 @@ def measure_speed(
     *,
     baseline: str | None = None,
     device: str | None = None,
-) -> dict[str, Metrics]:
+) -> dict[str, Speed]:
     """Time the saved artifacts against each other and read their peak memory.
 
     Args:
@@ -98,12 +106,12 @@ def measure_speed(
         device: cpu or cuda:N, for all artifacts; when absent the context's, or cpu where one of them has no other.
 
     Returns:
-        The metrics of each name; those of an artifact that failed have no value but the reason.
+        Of each name; the metrics of an artifact that failed have no value but the reason.
     """
     if not artifacts:
         return {}
     if not cfg.speed:
-        return {n: not_yet("measure.speed is off", kind=a.info.task) for n, a in artifacts.items()}
+        return {n: Speed(not_yet("measure.speed is off", kind=a.info.task), {}) for n, a in artifacts.items()}
     sizes = sorted({1, cfg.batch_size})
     place = device or common_device(artifacts, ctx)
     shape = answering.shape(artifacts.values(), cfg)
@@ -129,7 +137,7 @@ def measure_speed(
             "trust cpu_speedup rather than speedup",
             "warning",
         )
-    return found
+    return {name: Speed(found[name], distribution(timing)) for name, timing in timings.items()}
 
 
 def common_device(artifacts: Mapping[str, Artifact], ctx: Context) -> str:
@@ -268,6 +276,23 @@ def summarise(timing: Timing, baseline: Timing, cfg: Measure) -> Metrics:
     if "peak_vram_bytes" in timing.memory:
         out["peak_vram_bytes"] = measured(timing.memory["peak_vram_bytes"], "bytes", n=1)
     return out
+
+
+def distribution(timing: Timing) -> dict[str, Any]:
+    """Return {"latency": {batch size as text: {"n": calls, "quantiles_ms": [the 0, 1, ... 100 % quantiles]}}}.
+
+    Of the wall time of one call, ms; where a model generates a call is a whole answer. Empty where nothing was timed.
+    """
+    if timing.error or not timing.wall_ms:
+        return {}
+    calls = {size: [ms for r in rounds for ms in r] for size, rounds in sorted(timing.wall_ms.items())}
+    shares = np.linspace(0, 1, QUANTILES)
+    return {
+        "latency": {
+            str(size): {"n": len(found), "quantiles_ms": [round(float(q), 6) for q in np.quantile(found, shares)]}
+            for size, found in calls.items()
+        }
+    }
 
 
 def _percentile(rounds: list[list[float]], percent: int, needed: int) -> Metric:

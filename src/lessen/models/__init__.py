@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +103,26 @@ def outline(recipe: Recipe, spec: ModelSpec) -> dict[str, int]:
     from lessen.models import estimate
 
     return estimate.outline(recipe, spec)
+
+
+def flops(recipe: Recipe, spec: ModelSpec, length: int) -> float:
+    """Return the FLOPs of one row forward, counted without weights; length in tokens, or pixels a side.
+
+    Raises:
+        ModelError: they cannot be counted of this model.
+    """
+    from lessen.models import estimate
+
+    return estimate.flops(recipe, spec, length)
+
+
+def sketch(
+    recipe: Recipe, spec: ModelSpec, length: int, device: str
+) -> tuple[nn.Module, Callable[[int], dict[str, Tensor]]]:
+    """Return a recipe's model with random weights, and the inputs of a batch of so many rows, to time it."""
+    from lessen.models import estimate
+
+    return estimate.sketch(recipe, spec, length, device)
 
 
 def experts(model: str) -> int:

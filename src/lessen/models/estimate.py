@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from lessen.errors import ModelError, UnavailableError
 from lessen.info import generates
@@ -67,6 +69,58 @@ def outline(recipe: Recipe, spec: ModelSpec) -> dict[str, int]:
         total = count(module_of(config, info))
     shape = {name: int(getattr(config, fields[name])) for name in ("layers", "hidden_size")}
     return {"parameters": total, **shape, "vocab_size": int(config.vocab_size)}
+
+
+def sketch(
+    recipe: Recipe, spec: ModelSpec, length: int, device: str
+) -> tuple[nn.Module, Callable[[int], dict[str, Tensor]]]:
+    """Return a recipe's model with random weights on a device, and the inputs of a batch of so many rows.
+
+    Args:
+        length: tokens, or pixels a side; cut to the positions that the model knows.
+
+    Raises:
+        UnavailableError, ModelError, UnknownNameError: as for `parameters`.
+    """
+    config, info = configured(recipe, spec)
+    one = family(info.family)
+    known = int(getattr(config, "max_position_embeddings", None) or length)
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        module = module_of(config, info)
+
+    def inputs(batch: int) -> dict[str, Tensor]:
+        with torch.device(device):
+            given = one.example(module, batch, min(length, known))
+        if recipe.task == "seq2seq":
+            given["decoder_input_ids"] = given["decoder_input_ids"][:, : recipe.data.max_target_length]
+        return given
+
+    return module, inputs
+
+
+def flops(recipe: Recipe, spec: ModelSpec, length: int) -> float:
+    """Return the FLOPs of one row forward, counted without weights; what is only looked up counts nothing.
+
+    Args:
+        length: tokens, or pixels a side.
+
+    Raises:
+        UnavailableError, UnknownNameError: as for `parameters`.
+        ModelError: as for `parameters`; or a forward pass needs values, as routing to experts does.
+    """
+    module, inputs = sketch(recipe, spec, length, "meta")
+    for part in {id(m): m for m in (module, getattr(module, "base_model", module))}.values():
+        change: Any = getattr(part, "set_attn_implementation", None)
+        if change is not None:
+            change("eager")  # the fused kernel is counted as nothing
+    counter = FlopCounterMode(display=False)
+    given = {name: values for name, values in inputs(1).items() if not name.endswith("mask")}  # all ones
+    try:
+        with torch.no_grad(), torch.device("meta"), counter:
+            module.eval()(**given)
+    except (RuntimeError, NotImplementedError) as error:
+        raise ModelError(f"the FLOPs of {spec.model} cannot be counted without weights", "run it") from error
+    return float(counter.get_total_flops())
 
 
 def experts(model: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import urllib.request
 from pathlib import Path
@@ -9,7 +10,8 @@ from urllib.parse import urlsplit
 
 from lessen.errors import ModelError, UnavailableError
 
-WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model")
+WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "README.md")
+CARD_BYTES = 1 << 16  # of a model card that are read
 CONNECT_SECONDS = 5.0
 OPTIONS = "give a local folder (a Hugging Face folder or a lessen model), or scratch:<preset> (see `lessen models`)"
 
@@ -44,6 +46,31 @@ def on_disk(name: str) -> Path | None:
         return Path(snapshot_download(name, local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError):
         return None
+
+
+def is_id(name: str) -> bool:
+    """Whether a model's or data set's name is an id of the hub: no folder here, no preset, no student's teacher."""
+    local = Path(name).expanduser()
+    return bool(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name)) and name != "teacher" and not local.exists()
+
+
+def licence(name: str) -> str | None:
+    """Return the licence that the own card of a model on this machine gives; nothing is fetched."""
+    import yaml
+
+    there = on_disk(name) if is_id(name) or Path(name).expanduser().is_dir() else None
+    card = there / "README.md" if there is not None else None
+    if card is None or not card.is_file():
+        return None
+    with card.open(encoding="utf-8", errors="replace") as stream:
+        text = stream.read(CARD_BYTES)
+    found = re.match(r"---\s*\n(.*?)\n---\s*\n", text, re.DOTALL)
+    try:
+        front = yaml.safe_load(found[1]) if found else None
+    except yaml.YAMLError:
+        return None
+    given = front.get("license") if isinstance(front, dict) else None
+    return given if isinstance(given, str) and re.fullmatch(r"[\w.-]+", given) and given != "unknown" else None
 
 
 def _snapshot(name: str) -> Path:

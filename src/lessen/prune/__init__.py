@@ -62,6 +62,5 @@ def control(
     **more: Any,
 ) -> Artifact:
     """Prune at random with the same budget, pattern, schedule and recovery: what any criterion has to beat."""
-    return prune(
-        source, cfg.model_copy(update={"method": "random"}), distill_cfg, splits, ctx, out=out, key=key, **more
-    )
+    random = cfg.model_copy(update={"method": "random", "sensitivity": ()})
+    return prune(source, random, distill_cfg, splits, ctx, out=out, key=key, **more)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from lessen.recipe import Prune
 
 
-def drop_(model: Model, cfg: Prune, bench: Bench, seed: int) -> dict[str, Any]:
+def drop_(model: Model, cfg: Prune, bench: Bench, seed: int, ignored: Set[str] = frozenset()) -> dict[str, Any]:
     """Drop layers until the share is gone and return the facts; in place.
 
     The share is of the layers (cfg.of units), or as many layers as a budget of parameters or FLOPs needs. Layers are
     ranked by block influence; the random method ranks them at random.
+
+    Args:
+        ignored: modules that stay, and with them the layers that they are part of.
 
     Raises:
         RecipeError: no layer can go, or the budget is out of reach.
@@ -38,6 +41,7 @@ def drop_(model: Model, cfg: Prune, bench: Bench, seed: int) -> dict[str, Any]:
     if cfg.method == "random":
         scores = torch.rand(len(scores), generator=generator(seed, "layers")).numpy()
     scores[sorted(set(range(len(paths))) - set(droppable(model)))] = np.inf
+    scores[[i for i, path in enumerate(paths) if any(f"{name}.".startswith(f"{path}.") for name in ignored)]] = np.inf
     gone = _chosen(model, cfg, bench, scores)
     keep = [i for i in range(len(scores)) if i not in gone]
     expected = oracle.bypassed_answers(model.module, [paths[i] for i in gone], bench.probes)
@@ -84,6 +88,23 @@ def _chosen(model: Model, cfg: Prune, bench: Bench, scores: np.ndarray[Any, Any]
             f"{asked} is out of reach: {len(there)} of {len(scores)} layers must stay", "remove a smaller share"
         )
     return [i for i in range(len(scores)) if i not in there]
+
+
+def renumbered(names: Set[str], before: Sequence[str], after: Sequence[str], kept: Sequence[int]) -> frozenset[str]:
+    """Return the names that modules have once layers are gone; those of dropped layers are left out.
+
+    Args:
+        names: of modules, before.
+        before, after: paths of the layers; after[i] was before[kept[i]].
+    """
+    paths = dict.fromkeys(before) | {before[old]: after[new] for new, old in enumerate(kept)}
+    found = set()
+    for name in names:
+        inside = next((path for path in before if f"{name}.".startswith(f"{path}.")), None)
+        now = name if inside is None else paths[inside]
+        if now is not None:
+            found.add(name if inside is None else now + name.removeprefix(inside))
+    return frozenset(found)
 
 
 def _drop_one_(trial: Model, there: list[int], index: int) -> bool:

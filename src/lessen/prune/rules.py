@@ -57,6 +57,11 @@ def refuse(cfg: Prune) -> None:
             f"{cfg.method} prunes one layer after the other and compares no weights across layers",
             "set prune.scope to per_layer",
         )
+    if whole and cfg.sensitivity:
+        raise RecipeError(
+            f"prune.sensitivity masks what matters least, and {cfg.method} ranks nothing before it prunes",
+            "choose another prune.method, or leave prune.sensitivity out",
+        )
     if cfg.pattern == "structured":
         _refuse_structured(cfg)
     else:
@@ -67,6 +72,11 @@ def _refuse_structured(cfg: Prune) -> None:
     if not cfg.kinds:
         raise RecipeError("prune.kinds is empty", "name at least one of heads, ffn, channels, layers")
     others = ", ".join(k for k in cfg.kinds if k != "layers")
+    if cfg.sensitivity and not others:
+        raise RecipeError(
+            "prune.sensitivity masks units of layers, and prune.kinds names whole layers only",
+            "add heads, ffn or channels to prune.kinds, or leave prune.sensitivity out",
+        )
     if "layers" not in cfg.kinds:
         return
     if cfg.schedule != "one_shot":

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lessen.errors import ModelError, RecipeError
 from lessen.loss import label_loss
 from lessen.models.groups import groups
-from lessen.prune import sequential, tensors
+from lessen.prune import sensitivity, sequential, structured, tensors
 from lessen.prune.cost import parameters
 from lessen.prune.masks import Masks, Plan, matrix_shapes
 from lessen.prune.refit import refittable
@@ -32,6 +32,7 @@ WHERE = {
     "attention": "Linear weights of the attention layers",
     "ffn": "Linear and expert weights of the feed-forward layers",
 }
+IGNORED = "prune.ignore names it"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def choose_weights(model: Model, cfg: Prune) -> Chosen:
         RecipeError: no weight is left.
     """
     parts = {c.module: g.part for g in groups(model, streams=True) for c in (*g.producers, *g.consumers)}
+    alone = structured.ignored_modules(model, cfg)
     embeddings = {id(m.weight) for m in model.module.modules() if isinstance(m, nn.Embedding)}
     whole = scorer(cfg.method).SIDE == "matrix"
     weights: dict[str, nn.Parameter] = {}
@@ -66,6 +68,8 @@ def choose_weights(model: Model, cfg: Prune) -> Chosen:
         ratio = pattern(cfg.pattern)
         if id(weight) in embeddings:
             refused[name] = "shared with an embedding"
+        elif path in alone:
+            refused[name] = IGNORED
         elif tensors.is_router(model.module, name):
             refused[name] = "it chooses among experts"
         elif ratio and inputs % ratio[1]:
@@ -74,6 +78,11 @@ def choose_weights(model: Model, cfg: Prune) -> Chosen:
             refused[name] = f"{cfg.method} prunes layers that are linear in their inputs"
         else:
             weights[name], layouts[name] = weight, how
+    if not weights and IGNORED in refused.values():
+        raise RecipeError(
+            f"prune.ignore {', '.join(cfg.ignore)} leaves no weight to prune in this {model.info.family} model",
+            "name fewer modules",
+        )
     if not weights:
         why = f" ({next(iter(refused.values()))})" if refused else ""
         raise RecipeError(
@@ -81,6 +90,8 @@ def choose_weights(model: Model, cfg: Prune) -> Chosen:
             "try prune.layers: all",
         )
     denominator = f"{WHERE[cfg.layers]} ({len(weights)} tensors; embeddings, biases and norms are not counted)"
+    if IGNORED in refused.values():
+        denominator += f", without the {list(refused.values()).count(IGNORED)} that prune.ignore leaves alone"
     return Chosen(weights, layouts, refused, denominator)
 
 
@@ -140,6 +151,15 @@ def masks(
         return saliency(method, weight, chosen.layouts[name], given[name])
 
     return Masks(chosen.weights, plan(cfg), score, chosen.layouts), {"experts_never_sent_to": idle} if idle else {}
+
+
+def layers(model: Model, chosen: Chosen, cfg: Prune, batches: Calibration, seed: int) -> list[sensitivity.Layer]:
+    """Return the weights that may be masked, with the scores that the masks go by."""
+    method = scorer(cfg.method)
+    loss = label_loss(model.info, cfg.recover or Train(), None)
+    given = needs(method, model.module, list(chosen.weights), batches, loss, seed)
+    _unsent(given, chosen.layouts)
+    return list(sensitivity.of_weights(method, chosen.weights, chosen.layouts, given, seed))
 
 
 def _unsent(given: Mapping[str, dict[str, Any]], layouts: Mapping[str, tensors.Layout]) -> dict[str, list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +17,11 @@ from lessen import models
 from lessen.artifact import Artifact
 from lessen.context import Context, digest
 from lessen.data.rows import rows_of
-from lessen.errors import ModelError
+from lessen.errors import ModelError, RecipeError
 from lessen.finetune import work_dir
 from lessen.folder import finished
-from lessen.prune import depth, oracle, sparse, structured
+from lessen.models.groups import layers
+from lessen.prune import depth, oracle, sensitivity, sparse, structured
 from lessen.prune.calibrate import alone, batch_of, calibration, recalibrate_batchnorm_
 from lessen.prune.cost import flops, parameters
 from lessen.prune.recover import recover
@@ -78,37 +80,63 @@ class Stage:
         """Cut units, in one shot or in rounds with recovery in between."""
         start = time.monotonic()
         rounds = 1 if self.cfg.schedule == "one_shot" else self.cfg.rounds
-        base = structured.whole(self.open(self.source), self.cfg, self.bench)
+        model = self.open(self.source)
+        ignored = structured.ignored_modules(model, self.cfg)
+        base = structured.whole(model, self.cfg, self.bench, ignored)
+        if not base.units and ignored and "layers" not in self.cfg.kinds:
+            raise RecipeError(
+                f"prune.ignore {', '.join(self.cfg.ignore)} leaves no unit that prune.kinds and prune.layers allow",
+                "name fewer modules",
+            )
         done = self.source
         for number in range(1, rounds + 1):
             due = share(self.cfg.schedule, number / rounds)
-            done = self._cut(done, number, due, base, last=number == rounds)
+            done = self._cut(done, number, due, base, ignored, last=number == rounds)
             done = self._recovered(done, number, rounds)
         model = self.open(done)
         facts = self._structured_facts(model, base, done.manifest.facts)
         return self._save(model, facts | {"seconds": time.monotonic() - start})
 
-    def _cut(self, before: Artifact, number: int, due: float, base: structured.Whole, last: bool) -> Artifact:
+    def _cut(
+        self, before: Artifact, number: int, due: float, base: structured.Whole, ignored: frozenset[str], last: bool
+    ) -> Artifact:
         path, key = self.work / f"round-{number:02d}-cut", self._key(number, "cut")
         if (there := finished(path, key)) is not None:
             return there
         self.ctx.check()
         model = self.open(before)
-        old: State = {"rounds": [], "origin": {}} if number == 1 else before.manifest.facts
+        old: State = before.manifest.facts if number > 1 else self._begun(model, ignored)
         facts: dict[str, Any] = {"round": number, "due": due * self.cfg.remove_frac}
         if "layers" in self.cfg.kinds:
-            facts["depth"] = depth.drop_(model, self.cfg, self.bench, self.ctx.seed)
-            base = structured.whole(model, self.cfg, self.bench)
+            paths = layers(model)
+            facts["depth"] = depth.drop_(model, self.cfg, self.bench, self.ctx.seed, ignored)
+            ignored = depth.renumbered(ignored, paths, layers(model), facts["depth"]["kept"])
+            base = structured.whole(model, self.cfg, self.bench, ignored)
         origin = {name: list(old["origin"].get(name, range(units))) for name, units in base.units.items()}
         if base.units or "layers" not in self.cfg.kinds:
             required = last and sum(map(len, origin.values())) == sum(base.units.values())
             cut, kept = structured.cut_units_(
-                model, self.cfg, facts["due"], base, self.bench, self.ctx, required=required
+                model, self.cfg, facts["due"], base, self.bench, self.ctx, ignored=ignored, required=required
             )
             facts |= cut
             origin |= {name: [origin[name][i] for i in keep] for name, keep in kept.items()}
-        state = {"rounds": [*old["rounds"], facts], "origin": origin, "units": dict(base.units)}
+        more = {"origin": origin, "units": dict(base.units), "ignored": sorted(ignored)}
+        state = {**old, "rounds": [*old["rounds"], facts], **more}
         return models.save(model, path, stage=self.ctx.stage, key=key, history=(), facts=state)
+
+    def _begun(self, model: Model, ignored: frozenset[str]) -> State:
+        """Return what the first round starts from."""
+        state: State = {"rounds": [], "origin": {}}
+        if not self.cfg.sensitivity:
+            return state
+        there = structured.allowed(model, self.cfg, ignored)
+        scores = structured.scores(model, self.cfg, there, self.bench, self.ctx)
+        found = sensitivity.of_groups(model.module, there, scores)
+        return state | {"sensitivity": self._sensitivity(model, found)}
+
+    def _sensitivity(self, model: Model, found: Sequence[sensitivity.Layer]) -> dict[str, Any]:
+        data = alone(rows_of(self.splits, "validation", model.processor, self.ctx.cache_dir))
+        return sensitivity.measure(model, found, self.cfg.sensitivity, data, self.ctx)
 
     def _recovered(self, before: Artifact, number: int, rounds: int) -> Artifact:
         cfg = self._recovery(rounds)
@@ -135,7 +163,8 @@ class Stage:
         )  # fmt: skip
 
     def _structured_facts(self, model: Model, base: structured.Whole, state: State) -> dict[str, Any]:
-        there = structured.allowed(model, self.cfg)
+        ignored = frozenset(state["ignored"])
+        there = structured.allowed(model, self.cfg, ignored)
         rows = structured.widths(state["units"], state["origin"], there)
         if [(r["name"], r["after"]) for r in rows] != [(n, len(kept)) for n, kept in state["origin"].items()]:
             raise ModelError("the saved model has other widths than were cut", "this is a fault: please report it")
@@ -152,11 +181,22 @@ class Stage:
         for kind in sorted({row["kind"] for row in rows}):
             some = [row for row in rows if row["kind"] == kind]
             of = f"{kind} units of {len(some)} layers that prune.layers {self.cfg.layers} allows"
+            of += " and prune.ignore does not name" if ignored else ""
             achieved[kind] = structured.removed(sum(r["before"] for r in some), sum(r["after"] for r in some), of)
         if "depth" in state["rounds"][0]:
             dropped = state["rounds"][0]["depth"]
             achieved["layers"] = structured.removed(dropped["before"], dropped["after"], "layers")
-        return self._common() | {"achieved": achieved, "widths": rows, "rounds": state["rounds"]}
+        left = [g.name for g in structured.left_alone(model, self.cfg, ignored)]
+        more = {k: state[k] for k in ("sensitivity",) if k in state} | self._ignored(left)
+        return self._common() | more | {"achieved": achieved, "widths": rows, "rounds": state["rounds"]}
+
+    def _ignored(self, left: Sequence[str]) -> dict[str, Any]:
+        """Return the facts of what prune.ignore kept from being pruned: names of groups, or of weights."""
+        if not self.cfg.ignore:
+            return {}
+        masks, units = self.cfg.pattern != "structured", self.cfg.of == "units"
+        of = "of what may be pruned" if masks or units else f"of all {self.cfg.of} of the model"
+        return {"ignored": {"patterns": list(self.cfg.ignore), "left": list(left), "remove_frac": of}}
 
     def mask(self) -> Artifact:
         """Mask weights, hold the masks through recovery, and count them on what was saved."""
@@ -164,7 +204,12 @@ class Stage:
         path, key = self.work / "masked", self._key(1, "masked")
         model = self.open(self.source)
         chosen = sparse.choose_weights(model, self.cfg)
-        held, facts = sparse.masks(model, chosen, self.cfg, self.bench.batches, self.ctx.seed, self.ctx.check)
+        bench = self.bench.batches, self.ctx.seed
+        measured: dict[str, Any] = {}
+        if self.cfg.sensitivity:
+            measured = {"sensitivity": self._sensitivity(model, sparse.layers(model, chosen, self.cfg, *bench))}
+        held, facts = sparse.masks(model, chosen, self.cfg, *bench, self.ctx.check)
+        facts |= measured | self._ignored([n for n, why in chosen.refused.items() if why == sparse.IGNORED])
         facts |= {"calibration_samples": self.bench.batches.samples, "refused": chosen.refused}
         if self.cfg.schedule == "one_shot":
             facts["batchnorm_recalibrated"] = recalibrate_batchnorm_(model.module, self.bench.batches)

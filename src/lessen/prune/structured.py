@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import nn
 
 from lessen.context import Context, digest
 from lessen.loss import label_loss
 from lessen.models.cut import entries
 from lessen.models.groups import cut_, groups
+from lessen.models.names import matching
 from lessen.prune import oracle, refit, tensors
 from lessen.prune.calibrate import Calibration, Inputs, recalibrate_batchnorm_
 from lessen.prune.choose import Layer, choose
@@ -44,26 +46,63 @@ class Bench:
     sample: Inputs
 
 
-def allowed(model: Model, cfg: Prune) -> list[Group]:
-    """Return the groups that cfg.kinds and cfg.layers let pruning cut."""
+def ignored_modules(model: Model, cfg: Prune) -> frozenset[str]:
+    """Return the modules that cfg.ignore names, and all below them.
+
+    Raises:
+        RecipeError: a pattern matches nothing.
+    """
+    names = [name for name, _ in model.module.named_modules(remove_duplicate=False)] if cfg.ignore else []
+    return matching(names, cfg.ignore, "prune.ignore")
+
+
+def allowed(model: Model, cfg: Prune, ignored: Set[str] = frozenset()) -> list[Group]:
+    """Return the groups that cfg.kinds and cfg.layers let pruning cut.
+
+    Args:
+        ignored: modules that lose nothing: a group goes whole where any of them makes or reads its units.
+    """
+    return [g for g in _of_kinds(model, cfg) if not touches(g, ignored)]
+
+
+def left_alone(model: Model, cfg: Prune, ignored: Set[str]) -> list[Group]:
+    """Return the groups that may not be cut only because modules are ignored."""
+    return [g for g in _of_kinds(model, cfg) if touches(g, ignored)]
+
+
+def touches(group: Group, modules: Set[str]) -> bool:
+    """Whether one of the modules makes or reads units of a group."""
+    return any(cut.module in modules for cut in (*group.producers, *group.consumers))
+
+
+def _of_kinds(model: Model, cfg: Prune) -> list[Group]:
     parts = {"attention": {"attention"}, "ffn": {"ffn"}}.get(cfg.layers, {"attention", "ffn", "conv", "stream"})
     there = [g for g in groups(model, streams="streams" in cfg.kinds) if g.part in parts]
     return [g for g in there if ("streams" if g.part == "stream" else g.kind) in cfg.kinds]
 
 
-def whole(model: Model, cfg: Prune, bench: Bench) -> Whole:
+def whole(model: Model, cfg: Prune, bench: Bench, ignored: Set[str] = frozenset()) -> Whole:
     """Measure the unpruned model."""
-    units = {g.name: g.units for g in allowed(model, cfg)}
+    units = {g.name: g.units for g in allowed(model, cfg, ignored)}
     return Whole(units, parameters(model.module), flops(model.module, bench.sample))
 
 
 def cut_units_(
-    model: Model, cfg: Prune, frac: float, base: Whole, bench: Bench, ctx: Context, *, required: bool = True
+    model: Model,
+    cfg: Prune,
+    frac: float,
+    base: Whole,
+    bench: Bench,
+    ctx: Context,
+    *,
+    ignored: Set[str] = frozenset(),
+    required: bool = True,
 ) -> tuple[dict[str, Any], dict[str, list[int]]]:
     """Cut units until `frac` of the whole model's is gone, refit what read them, recalibrate BatchNorm; in place.
 
     Args:
         frac: share of the units, parameters or FLOPs (cfg.of) of the model before any pruning.
+        ignored: modules that lose nothing.
         required: removing nothing is an error.
 
     Returns:
@@ -73,16 +112,9 @@ def cut_units_(
         RecipeError: nothing can be removed, or the budget is out of reach.
         ModelError: the cut model does not answer like the masked one.
     """
-    there = allowed(model, cfg)
-    scores = unit_scores(
-        scorer(cfg.method),
-        model.module,
-        there,
-        bench.batches,
-        label_loss(model.info, cfg.recover or Train(), None),
-        ctx.seed,
-    )
-    layers = [Layer(g.name, scores[g.name], g.multiple, base.units[g.name]) for g in there]
+    there = allowed(model, cfg, ignored)
+    worth = scores(model, cfg, there, bench, ctx)
+    layers = [Layer(g.name, worth[g.name], g.multiple, base.units[g.name]) for g in there]
     kept = _chosen(model, cfg, frac, base, bench, there, layers, required)
     cut = [g for g in there if len(kept[g.name]) < g.units]
     expected = oracle.silenced_answers(model.module, cut, kept, bench.probes)
@@ -103,6 +135,14 @@ def cut_units_(
         "calibration_samples": bench.batches.samples,
     }
     return facts, kept
+
+
+def scores(
+    model: Model, cfg: Prune, there: Sequence[Group], bench: Bench, ctx: Context
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return what the units of groups are worth by the recipe's method, [units] by group name."""
+    loss = label_loss(model.info, cfg.recover or Train(), None)
+    return unit_scores(scorer(cfg.method), model.module, there, bench.batches, loss, ctx.seed)
 
 
 def widths(

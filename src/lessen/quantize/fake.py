@@ -92,14 +92,21 @@ class Rounding:
         module: changed in place; Linear, Conv2d and Embedding round from now on.
         ranges: how the target finds activation ranges.
         limit: largest weight integer of the target.
+        left: names of modules that do not round.
     """
 
-    def __init__(self, module: nn.Module, ranges: Literal["dynamic", "static"], limit: int = 127) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        ranges: Literal["dynamic", "static"],
+        limit: int = 127,
+        left: frozenset[str] = frozenset(),
+    ) -> None:
         self.rounded: list[nn.Module] = []
         self.handles: list[Any] = []
         self.activations = nn.ModuleList()
-        for part in list(module.modules()):
-            if isinstance(part, nn.Linear | nn.Conv2d | nn.Embedding):
+        for name, part in list(module.named_modules()):
+            if isinstance(part, nn.Linear | nn.Conv2d | nn.Embedding) and name not in left:
                 self._round(part, ranges, limit)
 
     def _round(self, part: nn.Module, ranges: Literal["dynamic", "static"], limit: int) -> None:

@@ -5,13 +5,26 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lessen.artifact import MANIFEST
 from lessen.errors import RecipeError
 from lessen.quantize.job import Converted, Job
 
+if TYPE_CHECKING:
+    from lessen.recipe import Quantize
+
 FILE = "model.safetensors"
+
+
+def whole(cfg: Quantize) -> str | None:
+    """Return why nothing can be left as it is, with what can, or None."""
+    if not cfg.ignore:
+        return None
+    return (
+        f"it stores and computes the whole model in 16 bits, quantize.ignore is {', '.join(cfg.ignore)}; "
+        "use ort_dynamic, ort_static or weight_int8 on a CPU, or take quantize.ignore out"
+    )
 
 
 def convert(job: Job, folder: Path, dtype_name: str) -> Converted:

@@ -12,6 +12,7 @@ from lessen.artifact import Artifact
 from lessen.context import Context
 from lessen.errors import ArtifactError
 from lessen.info import ModelInfo
+from lessen.quantize.ignore import Ignored, ignored
 
 if TYPE_CHECKING:
     from lessen.data import Splits
@@ -50,6 +51,10 @@ class Job:
         if self.ready is None:
             self.ready = self.to_onnx(self.source, "fp32")
         return self.ready
+
+    def ignored(self, artifact: Artifact | None = None) -> Ignored:
+        """Return what quantize.ignore names in the source, or in another artifact of the same model."""
+        return ignored(artifact or self.source, self.cfg.ignore)
 
     def to_onnx(self, artifact: Artifact, name: str) -> Artifact:
         """Return an artifact's checked ONNX export, below the scratch folder."""

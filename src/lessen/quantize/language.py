@@ -17,6 +17,7 @@ import numpy as np
 
 from lessen.export import graph
 from lessen.quantize import cpu
+from lessen.quantize.ignore import NOTHING, Ignored, readers
 from lessen.quantize.weight_only import pack8
 from lessen.runtimes import need
 from lessen.runtimes.onnx import PIP, SHARED, files
@@ -24,20 +25,23 @@ from lessen.runtimes.onnx import PIP, SHARED, files
 OPERATORS = ("MatMul", "Gemm")  # Gemm holds GPT-2's Conv1D, whose weights are [inputs, outputs]
 
 
-def to_int8(source: Path, target: Path, task: str) -> dict[str, Any]:
+def to_int8(source: Path, target: Path, task: str, ignored: Ignored = NOTHING) -> dict[str, Any]:
     """Quantize the fp32 files of a model's folder into another; return what was done and what stayed in fp32.
 
     Args:
         source, target: folders.
         task: of the model; says which files it has.
+        ignored: weights that stay.
     """
     reduce_range = cpu.saturates()
-    made = {}
+    made, stays = {}, []
     tied: dict[str, int] = {}
     for name in files(task):
-        made[name], once = _quantized(graph.read(source / name), target / f".{name}.part", reduce_range)
+        model = graph.read(source / name)
+        stays.append(ignored.tensors(model))
+        made[name], once = _quantized(model, target / f".{name}.part", reduce_range, stays[-1])
         tied |= once
-    weights = graph.weights(*made.values())
+    weights, left = graph.weights(*made.values()), ignored.facts(list(made.values()), stays)
     graph.write_together(made, target, SHARED)
     return {
         "bits": {"weights": 8, "activations": 8},
@@ -45,26 +49,29 @@ def to_int8(source: Path, target: Path, task: str) -> dict[str, Any]:
         "per_channel": True,
         "tied_bytes": tied,
         "weights": weights,
+        **left,
     }
 
 
-def _quantized(model: Any, work: Path, reduce_range: bool) -> tuple[Any, dict[str, int]]:
+def _quantized(model: Any, work: Path, reduce_range: bool, stays: frozenset[str]) -> tuple[Any, dict[str, int]]:
     """Return a model in INT8, and the bytes of each table that its lookup and its output layer share.
 
     Args:
         work: a file that onnxruntime writes; removed.
+        stays: stored weights that stay in floating point, and with a table the output layer that is tied to it.
     """
     quantization = need("onnxruntime.quantization", PIP)
     tables = {node.input[0] for node in graph.lookups(model)}
     said = {entry.key: entry.value for entry in model.metadata_props}
     graph.tidy_(model)
     tied = graph.untie_(model)
+    float_too = frozenset(name for name, table in tied.items() if table in stays)
     with graph.quiet():
         quantization.quantize_dynamic(
             model,
             str(work),
             op_types_to_quantize=list(OPERATORS),
-            nodes_to_exclude=routers(model),
+            nodes_to_exclude=[*routers(model), *readers(model, stays | float_too)],
             per_channel=True,
             reduce_range=reduce_range,
             weight_type=quantization.QuantType.QInt8,
@@ -74,10 +81,12 @@ def _quantized(model: Any, work: Path, reduce_range: bool) -> tuple[Any, dict[st
     del made.metadata_props[:]
     graph.say_(made, said)
     stored = {t.name: t for t in made.graph.initializer}
-    for name in [*tables, *experts(made)]:
+    for name in [n for n in (*tables, *experts(made)) if n not in stays]:
         weight = need("onnx", graph.PIP).numpy_helper.to_array(stored[name])
         _look_up_(made, name, weight, 64 if reduce_range else 127)
-    return made, _share_(made, tied)
+    if float_too:
+        graph.tie_(made)
+    return made, _share_(made, {name: table for name, table in tied.items() if name not in float_too})
 
 
 def experts(model: Any) -> list[str]:

@@ -21,11 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from lessen.export import graph
+from lessen.quantize.ignore import NOTHING, Ignored
 from lessen.runtimes import need
 from lessen.runtimes.onnx import SHARED
 
@@ -66,14 +67,26 @@ def pack4(weight: Array, group: int) -> Packed:
     return Packed(values.reshape(outputs, -1)[:, :inputs].astype(np.uint8), scale, zero.astype(np.uint8))
 
 
-def convert(source: Path, target: Path, *, bits: int, group: int) -> dict[str, Any]:
+class How(TypedDict):
+    """What a conversion is told: bits of a weight, weights that share a scale (INT4), and weights that stay."""
+
+    bits: int
+    group: int
+    ignored: Ignored
+
+
+def convert(source: Path, target: Path, *, bits: int, group: int, ignored: Ignored = NOTHING) -> dict[str, Any]:
     """Write an fp32 ONNX file again with its weights in `bits` (8 or 4) bits; return what was done."""
-    model = _packed(graph.read(source), bits, group, frozenset())
+    model = graph.read(source)
+    stays = ignored.tensors(model)
+    model = _packed(model, bits, group, stays)
     graph.write(model, target)
-    return _facts(bits, group, model)
+    return _facts(bits, group, model) | ignored.facts([model], [stays])
 
 
-def convert_all(source: Path, target: Path, names: Sequence[str], *, bits: int, group: int) -> dict[str, Any]:
+def convert_all(
+    source: Path, target: Path, names: Sequence[str], *, bits: int, group: int, ignored: Ignored = NOTHING
+) -> dict[str, Any]:
     """Write the fp32 files of a model that generates again; what several of them hold is stored once.
 
     Tables that the graph looks up by what it computes (T5's position buckets) stay: they are small and all depends on
@@ -83,13 +96,14 @@ def convert_all(source: Path, target: Path, names: Sequence[str], *, bits: int, 
         source, target: folders.
         names: of the files.
     """
-    made = {}
+    made, stays = {}, []
     for name in names:
         model = graph.read(source / name)
         given = {node.input[0] for node in graph.lookups(model)}
         tables = {node.input[0] for node in model.graph.node if node.op_type == "Gather"}
-        made[name] = _packed(model, bits, group, frozenset(tables - given))
-    facts = _facts(bits, group, *made.values())
+        stays.append(ignored.tensors(model))
+        made[name] = _packed(model, bits, group, stays[-1] | frozenset(tables - given))
+    facts = _facts(bits, group, *made.values()) | ignored.facts(list(made.values()), stays)
     graph.write_together(made, target, SHARED)
     return facts
 

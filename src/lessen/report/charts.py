@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
-
-from markupsafe import Markup
 
 from lessen.info import generates
 from lessen.measure.metric import Metric
+from lessen.report.distributions import cumulative, reliability
 from lessen.report.headline import LANGUAGE, headline
 from lessen.report.numbers import number, show, significant, tick
 from lessen.report.rows import Report, Row
-from lessen.report.svg import Canvas, Scale, place_labels, text_width
+from lessen.report.svg import Canvas, Figure, Scale, axes, place_labels, text_width
 
 COLOURS = {"main": "c1", "control": "c4", "reference": "c3", "export": "c2"}
 CLASSES_SHOWN = 12
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture with its title and what to know when reading it."""
-
-    title: str
-    note: str
-    picture: Markup
-    wide: bool = False
 
 
 def figures(report: Report) -> list[Figure]:
@@ -38,10 +26,12 @@ def figures(report: Report) -> list[Figure]:
         perplexities(report),
         waterfall(report),
         latencies(report),
+        cumulative(report),
         attribution(report),
         *[curves(row, "token" if generates(report.task) else "sample") for row in report.rows if row.fits],
         widths(report),
         zeros(report),
+        reliability(report),
         *[confusion(row) for row in (report.teacher, report.final) if row is not None],
     ]
     unique: dict[str, Figure] = {f.title: f for f in made if f is not None}
@@ -65,7 +55,7 @@ def tradeoff(report: Report, metric: str, title: str, axis: str) -> Figure | Non
     x = Scale(min(costs) / 1.9, max(costs) * 1.9, 62, 544, log=True)
     y = Scale(max(0, low - pad), min(1, high + pad) if shares else high + pad, 306, 16)
     unit = rows[0].metrics[metric].unit
-    _axes(canvas, x, y, lambda v: tick(v, unit), _quality_tick(high - low, shares))
+    axes(canvas, x, y, lambda v: tick(v, unit), _quality_tick(high - low, shares))
     canvas.text(303, 350, axis, "axis", anchor="middle")
     canvas.text(14, 161, f"{head.title} on the test split", "axis", anchor="middle", turn=-90)
     spots = [(x(c), y(r.value(head.metric) or 0)) for c, r in zip(costs, rows, strict=True)]
@@ -215,7 +205,7 @@ def curves(row: Row, per: str = "sample") -> Figure | None:
     top = max(v for _, v in every)
     x = Scale(0, max(e for e, _ in every), 62, 544)
     y = Scale(min(0, min(v for _, v in every)), top * 1.08 or 1, 246, 30)
-    _axes(canvas, x, y, lambda v: f"{v:g}", lambda v: f"{v:g}")
+    axes(canvas, x, y, lambda v: f"{v:g}", lambda v: f"{v:g}")
     canvas.text(303, 290, "epoch", "axis", anchor="middle")
     canvas.text(14, 138, f"loss, nats a {per}", "axis", anchor="middle", turn=-90)
     at = 66.0
@@ -306,16 +296,6 @@ def confusion(row: Row) -> Figure | None:
             canvas.text(x + cell / 2, y + high / 2 + 4, count, dark, anchor="middle")
     note = f"Test samples; {row.runtime} runtime, reopened from disk. Shading: share of the row."
     return Figure(f"Confusion matrix: {row.stage}", note, canvas.markup())
-
-
-def _axes(canvas: Canvas, x: Scale, y: Scale, x_text: Callable[[float], str], y_text: Callable[[float], str]) -> None:
-    for value in y.ticks():
-        canvas.line(x.start, y(value), x.end, y(value), "grid")
-        canvas.text(x.start - 7, y(value) + 4, y_text(value), "tick", anchor="end")
-    for value in x.ticks(6):
-        canvas.line(x(value), y.start, x(value), y.start + 4, "rule")
-        canvas.text(x(value), y.start + 17, x_text(value), "tick", anchor="middle")
-    canvas.line(x.start, y.start, x.end, y.start, "rule")
 
 
 def _bottom_axis(canvas: Canvas, x: Scale, y: float, text: Callable[[float], str]) -> None:

@@ -45,6 +45,7 @@ def html(report: Report) -> str:
         examples=[row for row in report.rows if row.facts.get("examples")],
         cell=lambda row, name: cell(report, row, name), figures=charts.figures(report), rows=report.rows,
         classes=[row for row in report.rows if row.facts.get("per_class")], complexity=_complexity(report),
+        provenance=provenance(report),
     )  # fmt: skip
 
 
@@ -126,6 +127,29 @@ def _complexity(report: Report) -> list[dict[str, str]]:
     keys = ("flops_input", "time_complexity", "space_complexity")
     return [{"stage": row.stage, **{k: str(row.facts[k]) for k in keys}} for row in report.rows
             if all(k in row.facts for k in keys) and row.role in ("main", "control")]  # fmt: skip
+
+
+def provenance(report: Report) -> list[tuple[str, str]]:
+    """Return name and text of what a number came from: versions, commits, digests, times; what is known of them."""
+    env = report.environment
+    code = env.get("code") or {}
+    found = {
+        "GPU": env.get("gpu"),
+        "system": env.get("system"),
+        "Python": env.get("python"),
+        "versions": ", ".join(f"{k} {v}" for k, v in env.get("versions", {}).items()),
+        "lessen's source": _commit(code.get("lessen")),
+        "working folder": _commit(code.get("folder")),
+        "recipe digest": env.get("recipe_digest"),
+        "data digest": report.data.get("digest"),
+        "started": report.created,
+        "finished": env.get("finished"),
+    }
+    return [(name, str(text)) for name, text in found.items() if text]
+
+
+def _commit(of: dict[str, Any] | None) -> str | None:
+    return None if of is None else f"commit {of['commit']}{', with changes' if of['dirty'] else ''}"
 
 
 def _pretty(value: Any) -> str:

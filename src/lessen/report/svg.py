@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
 CHARACTER = 0.56  # mean width of a character, in font sizes
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its title and what to know when reading it.
+
+    Attributes:
+        table: its numbers where no other table of the page has them: the heads, then the lines.
+    """
+
+    title: str
+    note: str
+    picture: Markup
+    table: Sequence[Sequence[str]] = ()
 
 
 class Canvas:
@@ -79,7 +94,19 @@ class Scale:
 
     def ticks(self, count: int = 5) -> list[float]:
         """Return about `count` round values within the ends."""
-        return log_ticks(self.low, self.high) if self.log else linear_ticks(self.low, self.high, count)
+        found = log_ticks(self.low, self.high) if self.log else []
+        return found if len(found) > 1 else linear_ticks(self.low, self.high, count)
+
+
+def axes(canvas: Canvas, x: Scale, y: Scale, x_text: Callable[[float], str], y_text: Callable[[float], str]) -> None:
+    """Draw the ticks of both axes, each with its text, and the grid of y."""
+    for value in y.ticks():
+        canvas.line(x.start, y(value), x.end, y(value), "grid")
+        canvas.text(x.start - 7, y(value) + 4, y_text(value), "tick", anchor="end")
+    for value in x.ticks(6):
+        canvas.line(x(value), y.start, x(value), y.start + 4, "rule")
+        canvas.text(x(value), y.start + 17, x_text(value), "tick", anchor="middle")
+    canvas.line(x.start, y.start, x.end, y.start, "rule")
 
 
 def linear_ticks(low: float, high: float, count: int = 5) -> list[float]:

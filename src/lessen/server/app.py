@@ -18,6 +18,7 @@ from lessen.jobs import Supervisor
 from lessen.server import matlab, openapi, pages, predecessor, problems, uploads, v1
 from lessen.server.auth import SOCKETS, Auth, Gate
 from lessen.server.bench import Bench
+from lessen.server.compress import Compress
 from lessen.server.guard import Guard
 from lessen.server.limits import Bodies, Rates
 from lessen.server.live import Live
@@ -50,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
             Middleware(Gate, auth=service.auth),
             Middleware(Rates, settings=settings),
             Middleware(Bodies, settings=settings),
+            Middleware(Compress),
         ],
     )  # fmt: skip
     app.state.service = service

@@ -35,11 +35,11 @@ from lessen.server.limits import Buckets
 from lessen.server.outbox import Message, Outbox
 from lessen.server.problems import RequestError, clean, refuse
 from lessen.server.settings import Settings
+from lessen.server.translate import SCHEMA_VERSION
 from lessen.server.views import Views
 from lessen.store import RunRecord, Store
 
 log = logging.getLogger("lessen.server")
-SCHEMA_VERSION = 1
 PROGRESS_S = 0.5  # between two run_state of a run whose state is the same
 UNKNOWN_S = 10.0  # that a connection may take to show its token
 SUBSCRIPTIONS = 16  # of a client

@@ -6,13 +6,13 @@ import html
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from lessen.server.auth import wanted
+from lessen.server.compress import Packed
 from lessen.server.problems import PROBLEMS
 from lessen.server.service import Served
 
@@ -43,7 +43,7 @@ class Entered(BaseModel):
     success: bool
 
 
-class Files(StaticFiles):
+class Files(Packed):
     """The files of the page."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
@@ -56,25 +56,26 @@ class Files(StaticFiles):
 def install(app: FastAPI) -> None:
     """Add the pages to an application."""
     app.include_router(router)
-    app.mount("/static", Files(directory=FILES), name="static")
+    app.state.files = Files(directory=FILES)
+    app.mount("/static", app.state.files, name="static")
 
 
 @router.api_route("/", methods=BOTH, include_in_schema=False)
-def show_page() -> FileResponse:
+async def show_page(request: Request) -> Response:
     """Return the dashboard's shell; everything it shows it asks for by the API."""
-    return FileResponse(FILES / "index.html", headers=REVALIDATE)
+    return await _file(request, "index.html")
 
 
 @router.api_route("/favicon.ico", methods=BOTH, include_in_schema=False)
-def show_icon() -> FileResponse:
+async def show_icon(request: Request) -> Response:
     """Return the icon."""
-    return FileResponse(FILES / "favicon.svg", media_type="image/svg+xml", headers=REVALIDATE)
+    return await _file(request, "favicon.svg")
 
 
 @router.get("/docs", include_in_schema=False)
-def show_docs() -> FileResponse:
+async def show_docs(request: Request) -> Response:
     """Return the page that draws /openapi.json."""
-    return FileResponse(FILES / "docs.html", headers=REVALIDATE)
+    return await _file(request, "docs.html")
 
 
 @router.get("/login", include_in_schema=False)
@@ -103,6 +104,11 @@ def leave(service: Served, response: Response) -> Entered:
     """End the session of this browser."""
     response.headers["Set-Cookie"] = service.auth.set_cookie(None)
     return Entered(success=True)
+
+
+async def _file(request: Request, name: str) -> Response:
+    files: Files = request.app.state.files
+    return await files.get_response(name, request.scope)
 
 
 def _entered(service: Served, response: Response) -> Response:

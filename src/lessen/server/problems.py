@@ -28,6 +28,7 @@ SHOWN = 20  # mistakes of one request
 
 STATUS: tuple[tuple[type[errors.LessenError], int], ...] = (
     (errors.NotFoundError, 404),
+    (errors.QueueFullError, 429),
     (errors.ConflictError, 409),
     (errors.AuthError, 401),
     (errors.ResourceError, 507),
@@ -196,7 +197,7 @@ def _http(request: Request, error: Exception) -> Response:
 def _headers(error: errors.LessenError) -> dict[str, str]:
     if isinstance(error, RequestError):
         return error.headers
-    if isinstance(error, errors.RateError):
+    if isinstance(error, errors.RateError | errors.QueueFullError):
         return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     if isinstance(error, errors.AuthError):
         return {"WWW-Authenticate": 'Bearer realm="lessen"'}

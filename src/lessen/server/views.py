@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lessen.errors import LessenError
-from lessen.events import ACTIVE
+from lessen.events import ACTIVE, LIVE
 from lessen.recipe import parse
 from lessen.server.meter import Meter
 from lessen.server.v1.shapes import ErrorOut, ProgressOut, RunOut
@@ -91,6 +91,7 @@ class Views:
             resumable=record.state in STOPPED and record.deleted_at is None,
             deleted=record.deleted_at is not None,
             note=note(record.recipe),
+            disk_bytes=None if record.state in LIVE else record.disk_bytes,
         )
 
     def _progress(self, record: RunRecord, exact: bool) -> ProgressOut:

@@ -17,16 +17,17 @@ from typing import Any
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection, RowMapping
 
-from lessen.errors import ArtifactError, NotFoundError, ResourceError
+from lessen.errors import NotFoundError, ResourceError
 from lessen.events import ACTIVE
 from lessen.folder import now
-from lessen.store.curves import Curves, curves
+from lessen.store.curves import Curves, Histories, History
+from lessen.store.migrations import VERSION, migrate
 from lessen.store.records import RunRecord, Upload
 from lessen.store.tables import EVENTS, RUNS, SCHEMA, UPLOADS
 
 FOLDER = ".lessen"
 FILE = "store.sqlite"
-SCHEMA_VERSION = 1
+PAGE = 1000  # lines read at once
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "fuse.gcsfuse", "fuse.s3fs"}  # no WAL there
 
 
@@ -37,8 +38,8 @@ class Store:
         root: the folder of the runs; made when absent.
 
     Raises:
-        ArtifactError: the store was written by a newer version.
-        ResourceError: the root lies on a network file system, which cannot hold it.
+        ArtifactError: the store was written by a newer version, or is damaged.
+        ResourceError: the root lies on a network file system, which cannot hold it, or the disk is full.
     """
 
     def __init__(self, root: Path) -> None:
@@ -49,21 +50,20 @@ class Store:
         self._engine = sql.create_engine(f"sqlite:///{self.path}", connect_args={"timeout": 30})
         sql.event.listen(self._engine, "connect", _configure)
         self._writing = threading.RLock()  # SQLite has one writer; waiting here is fairer than its busy handler
-        self._migrate()
+        self._histories = Histories()
+        self._prepare()
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
 
-    def _migrate(self) -> None:
-        with self._writing, self._engine.begin() as db:
-            version = int(db.exec_driver_sql("PRAGMA user_version").scalar_one())
-            if version > SCHEMA_VERSION:
-                raise ArtifactError(
-                    f"{self.path} has schema {version}, this version knows {SCHEMA_VERSION}", "upgrade lessen"
-                )
+    def _prepare(self) -> None:
+        migrate(self.path)
+        with self._writing, self._engine.connect() as db:
+            db.exec_driver_sql("BEGIN IMMEDIATE")
             SCHEMA.create_all(db)
-            db.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            db.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+            db.commit()
 
     # runs
 
@@ -152,6 +152,7 @@ class Store:
         with self._writing, self._engine.begin() as db:
             db.execute(sql.delete(EVENTS).where(EVENTS.c.run_id == run_id))
             db.execute(sql.delete(RUNS).where(RUNS.c.run_id == run_id))
+        self._histories.forget(run_id)
 
     def queue(self) -> Sequence[RunRecord]:
         """Return the runs that wait, first come first."""
@@ -227,20 +228,29 @@ class Store:
         Args:
             keys: `loss`, or a name among the values of Progress.
             points: of each curve at most.
+            step_from, step_to: of these steps and those between alone; which attempt wins does not depend on them.
             attempt: of this attempt alone; else the newest attempt that reached a step wins there.
         """
+        history = self._histories.of(run_id, attempt)
+        with history.lock:
+            self._read_on(history, run_id, attempt)
+            drawn = history.draw(keys, points, step_from, step_to, stage)
+            self._histories.drawn(run_id, attempt, history)
+        return drawn
+
+    def _read_on(self, history: History, run_id: str, attempt: int | None) -> None:
+        """Feed a history the Progress lines that it has not seen, a page at a time."""
         query = sql.select(EVENTS.c.line).where(EVENTS.c.run_id == run_id, EVENTS.c.kind == "Progress")
-        if stage is not None:
-            query = query.where(EVENTS.c.stage == stage)
         if attempt is not None:
             query = query.where(EVENTS.c.attempt == attempt)
-        if step_from is not None:
-            query = query.where(EVENTS.c.step >= step_from)
-        if step_to is not None:
-            query = query.where(EVENTS.c.step <= step_to)
-        with self._engine.connect() as db:
-            lines = [json.loads(line) for line in db.execute(query.order_by(EVENTS.c.seq)).scalars()]
-        return curves(lines, keys, points)
+        query = query.order_by(EVENTS.c.seq).limit(PAGE)
+        while True:
+            with self._engine.connect() as db:
+                lines = db.execute(query.where(EVENTS.c.seq > history.seq)).scalars().all()
+            for line in lines:
+                history.feed(json.loads(line))
+            if len(lines) < PAGE:
+                return
 
     # uploads
 

@@ -31,12 +31,13 @@ class RunRecord:
     error: dict[str, Any] | None = None  # message, hint, exit_code; of a dead worker also signal and stderr
     summary: dict[str, Any] = field(default_factory=dict)
     worker_pid: int | None = None
-    worker_started: float | None = None  # of the process, so that another one with its number is not mistaken for it
+    worker_started: str | float | None = None  # jobs.tree.Identity: another with its number is not mistaken for it
     lease_until: float | None = None
     seq: int = 0  # of the last event that came in
     offset: int = 0  # bytes of events.jsonl that came in
     queued_at: float | None = None
     deleted_at: float | None = None
+    disk_bytes: int | None = None  # of the folder's files when the run ended
 
 
 @dataclass(frozen=True, kw_only=True)

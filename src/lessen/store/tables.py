@@ -1,8 +1,21 @@
-"""The tables of the store."""
+"""The tables of the store as this version makes them. A change here needs a step in lessen.store.migrations."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sql
+
+
+class Birth(sql.types.UserDefinedType[Any]):
+    """When a process began: a text (lessen.birth), or a number of older versions; SQLite holds both in its FLOAT."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **more: Any) -> str:
+        """Return what the column has been declared as since version 1."""
+        return "FLOAT"
+
 
 SCHEMA = sql.MetaData()
 RUNS = sql.Table(
@@ -24,12 +37,13 @@ RUNS = sql.Table(
     sql.Column("error", sql.JSON(none_as_null=True)),
     sql.Column("summary", sql.JSON, nullable=False),
     sql.Column("worker_pid", sql.Integer),
-    sql.Column("worker_started", sql.Float),
+    sql.Column("worker_started", Birth),  # lessen.jobs.tree.Identity
     sql.Column("lease_until", sql.Float),
     sql.Column("seq", sql.Integer, nullable=False),
     sql.Column("offset", sql.Integer, nullable=False),
     sql.Column("queued_at", sql.Float),
     sql.Column("deleted_at", sql.Float),
+    sql.Column("disk_bytes", sql.Integer),
 )  # fmt: skip
 EVENTS = sql.Table(
     "events", SCHEMA,

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from lessen import report
 from lessen.eventlog import EventLog
 from lessen.events import Progress, RunStateChanged, StageFinished, StageStarted
+from lessen.folder import disk_bytes
 from lessen.recipe import parse
 from lessen.server.service import Service
 from lessen.store import RunRecord
@@ -35,6 +36,7 @@ def test_a_run_of_the_shell_is_listed_with_its_numbers(client: TestClient, run: 
     assert found["summary"]["smaller"] > 1
     assert found["note"] == "trained from scratch: no pretrained weights"
     assert not found["resumable"]
+    assert found["disk_bytes"] == disk_bytes(run.folder) > 0
 
 
 def test_latest_is_an_id(client: TestClient, run: RunRecord) -> None:
@@ -126,6 +128,8 @@ def test_progress_of_a_live_run_grows_with_its_events(tmp_path: Path) -> None:
     client = client_of(service)
     try:
         before = client.get(f"{V1}/runs/one").json()["progress"]
+        service.store.update("one", disk_bytes=5)  # of the attempt before this one
+        assert client.get(f"{V1}/runs/one").json()["disk_bytes"] is None
         _tell(
             service, StageStarted(stage="teacher", index=0, total=6), Progress(stage="teacher", step=5, total_steps=9)
         )

@@ -16,7 +16,7 @@ def refuse(kind: Kind, device: str, cfg: Quantize) -> str | None:
     """Return why this backend cannot serve, with what can, or None."""
     flags = cpu.flags()
     if device.startswith("cuda") or flags is None or flags & cpu.BF16:
-        return None
+        return half.whole(cfg)
     better = "ort_dynamic" if kind == "transformer" else "ort_static"
     return f"this CPU has neither {' nor '.join(sorted(cpu.BF16))}, so bf16 would be slower than fp32; use {better}"
 

@@ -16,7 +16,7 @@ def refuse(kind: Kind, device: str, cfg: Quantize) -> str | None:
     """Return why this backend cannot serve, with what can, or None."""
     flags = cpu.flags()
     if device.startswith("cuda") or (flags and flags & cpu.FP16):
-        return None
+        return half.whole(cfg)
     return f"this CPU has neither {' nor '.join(sorted(cpu.FP16))}, so fp16 would be emulated; use bf16, or a GPU"
 
 

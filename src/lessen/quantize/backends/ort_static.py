@@ -18,6 +18,7 @@ import numpy as np
 
 from lessen.export import graph
 from lessen.quantize import cpu
+from lessen.quantize.ignore import NOTHING, Ignored, readers
 from lessen.quantize.job import Converted, Job, Kind
 from lessen.runtimes import need
 from lessen.runtimes.onnx import FILE, PIP
@@ -42,13 +43,22 @@ def convert(job: Job, folder: Path) -> Converted:
     if drawn["calib_samples"] < FEWEST:
         job.ctx.say(f"calibrated on {drawn['calib_samples']} samples; {FEWEST} or more are advised", "warning")
     transformer = job.source.processor.kind == "text"
-    return Converted("onnx", drawn | to_int8(job.onnx().path / FILE, folder / FILE, batches, transformer=transformer))
+    file, ignored = job.onnx().path / FILE, job.ignored()
+    return Converted("onnx", drawn | to_int8(file, folder / FILE, batches, transformer=transformer, ignored=ignored))
 
 
 def to_int8(
-    source: Path, target: Path, batches: list[dict[str, np.ndarray[Any, Any]]], *, transformer: bool
+    source: Path,
+    target: Path,
+    batches: list[dict[str, np.ndarray[Any, Any]]],
+    *,
+    transformer: bool,
+    ignored: Ignored = NOTHING,
 ) -> dict[str, Any]:
     """Quantize an fp32 ONNX file by the ranges seen on `batches`; return what was done.
+
+    Args:
+        ignored: weights that stay.
 
     Raises:
         ArtifactError: an activation scale is more than 1,000 times the median.
@@ -67,7 +77,8 @@ def to_int8(
     model = graph.read(source)
     graph.tidy_(model)
     reduce_range = cpu.saturates()
-    excluded = activation_products(model) if transformer else []
+    stays = ignored.tensors(model)
+    excluded = [*(activation_products(model) if transformer else []), *readers(model, stays)]
     with graph.quiet():
         quantization.quantize_static(
             model,
@@ -92,6 +103,7 @@ def to_int8(
         "nodes_left_out": excluded,
         "scales": graph.check_scales(made),
         "weights": graph.weights(made),
+        **ignored.facts([made], [stays]),
     }
 
 

@@ -45,12 +45,12 @@ def convert(job: Job, folder: Path) -> Converted:
     trained = models.save(
         model, job.work / "trained", stage=job.ctx.stage, key="", history=job.source.manifest.history, facts={}
     )
-    file = job.to_onnx(trained, "trained-onnx").path / FILE
+    file, ignored = job.to_onnx(trained, "trained-onnx").path / FILE, job.ignored(trained)
     if model.processor.kind == "text":
-        done = ort_dynamic.to_int8(file, folder / FILE)
+        done = ort_dynamic.to_int8(file, folder / FILE, ignored)
     else:
         batches, drawn = job.calibration()
-        done = drawn | ort_static.to_int8(file, folder / FILE, batches, transformer=False)
+        done = drawn | ort_static.to_int8(file, folder / FILE, batches, transformer=False, ignored=ignored)
     shutil.rmtree(work, ignore_errors=True)
     return Converted("onnx", {**done, "qat": learned}, model.info)
 
@@ -61,6 +61,7 @@ def train(job: Job, work: Path) -> tuple[Model, dict[str, Any]]:
     from lessen.data.batches import encode
     from lessen.distill import teaching_loss
     from lessen.quantize.fake import Rounding
+    from lessen.quantize.ignore import of_model
     from lessen.train import fit
 
     cfg = job.cfg.train
@@ -71,7 +72,8 @@ def train(job: Job, work: Path) -> tuple[Model, dict[str, Any]]:
     validation = encode(job.splits.validation, model.processor, job.ctx.cache_dir)
     loss, attachments, facts = teaching_loss(job.source, model, job.distill_cfg, cfg, job.splits, encoded, job.ctx)
     ranges: Literal["dynamic", "static"] = "dynamic" if model.processor.kind == "text" else "static"
-    rounding = Rounding(model.module, ranges, 64 if cpu.saturates() else 127)
+    left = of_model(model, job.cfg.ignore).modules if job.cfg.ignore else frozenset()
+    rounding = Rounding(model.module, ranges, 64 if cpu.saturates() else 127, left)
     done = fit(
         model, encoded, validation, loss, cfg, job.ctx, work_dir=work, attachments=[rounding.activations, *attachments]
     )

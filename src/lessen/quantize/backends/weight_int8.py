@@ -27,9 +27,10 @@ def refuse(kind: Kind, device: str, cfg: Quantize) -> str | None:
 
 def convert(job: Job, folder: Path) -> Converted:
     """Write the quantized model of a job into a folder."""
-    source, group = job.onnx(), job.cfg.group_size
+    source = job.onnx()
+    how: weight_only.How = {"bits": BITS, "group": job.cfg.group_size, "ignored": job.ignored()}
     if source.info.generates:
-        done = weight_only.convert_all(source.path, folder, files(source.info.task), bits=BITS, group=group)
+        done = weight_only.convert_all(source.path, folder, files(source.info.task), **how)
     else:
-        done = weight_only.convert(source.path / FILE, folder / FILE, bits=BITS, group=group)
+        done = weight_only.convert(source.path / FILE, folder / FILE, **how)
     return Converted("onnx", done)

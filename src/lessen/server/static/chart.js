@@ -9,23 +9,25 @@
 //     time: false,                                           x is unix seconds
 //     sync: "run",                                           charts with the same key share the cursor
 //     onZoom([from, to] | null),                             the visible span changed by the reader (null: all)
+//     zoom: [from, to], onView({log, smoothing, zoom}),      a view to begin with, and called when the reader changed it: deep links
 //   })
 //   chart.set([{key, label, points: [[x, y], ...], slot?: 1..8, smooth?: true, dots?: true}])    y null: the line breaks
 //   chart.overlay({bands: [{x, label}], levels: [{y, label}], marks: [{x, label, kind: "bad" | "warning"}]})
 //   chart.show(x)        put the cursor there and say it                chart.destroy()
 
 import { announce } from "./announce.js";
-import { csv, join, smooth, thin } from "./chart-data.js";
-import { overlay as drawOverlay, picture } from "./chart-draw.js";
+import { fit, join, smooth, thin, valueAt } from "./chart-data.js";
+import { DASHES, drawing, overlay as drawOverlay } from "./chart-draw.js";
 import { clear, fill, frame, h, s, table } from "./dom.js";
 import { clock, number } from "./format.js";
 import { chart as words } from "./strings.js";
+import { csv, hand, paint } from "./svg/copy.js";
 import { color, shown } from "./theme.js";
-import { attempt, button, copy, download, freshId, toast } from "./widgets.js";
+import { attempt, button, freshId, toast } from "./widgets.js";
 
 export const chartStyles = ["vendor/uPlot.min.css", "chart.css"];
-const DASHES = [[], [9, 3], [2, 3], [10, 3, 2, 3], [5, 5], [12, 4], [1, 4], [6, 2, 1, 2]];
 const TWIN_ROWS = 200;
+const MOST_SAID = 12; // lines whose values are said one by one
 let library = null;
 
 function loadLibrary() {
@@ -51,7 +53,8 @@ class Chart {
     this.over = { bands: [], levels: [], marks: [] };
     this.hidden = new Set();
     this.index = null;
-    this.zoom = null;
+    this.zoom = options.zoom ?? null;
+    this.reach = 0; // how far a point may have moved: not at all, or a column of pixels
     this.plot = null;
     this.shape = "";
     this.redraw = frame(() => this.draw());
@@ -77,10 +80,10 @@ class Chart {
 
   tools() {
     const toggle = (label, name, change) => {
-      const node = button(label, () => { this.options[name] = !this.options[name]; node.setAttribute("aria-pressed", String(this.options[name])); change(); }, { kind: "quiet", "aria-pressed": String(Boolean(this.options[name])) });
+      const node = button(label, () => { this.options[name] = !this.options[name]; node.setAttribute("aria-pressed", String(this.options[name])); change(); this.viewed(); }, { kind: "quiet", "aria-pressed": String(Boolean(this.options[name])) });
       return node;
     };
-    const range = h("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: this.options.smoothing, on: { input: () => { this.options.smoothing = Number(range.value); this.redraw(); } } });
+    const range = h("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: this.options.smoothing, on: { input: () => { this.options.smoothing = Number(range.value); this.redraw(); this.viewed(); } } });
     return h("div", { class: "actions" },
       this.options.canSmooth ? h("label", { class: "smoothing" }, words.smoothing, range) : null,
       this.options.canLog ? toggle(words.log, "log", () => this.redraw()) : null,
@@ -90,7 +93,7 @@ class Chart {
   /** What is seldom needed: the table twin and the copies. */
   menu(twin) {
     const node = h("details", { class: "menu" }, h("summary", null, words.data, h("span", { class: "visually-hidden" }, ` ${this.options.title}`)), h("div", null,
-      twin, button(words.csv, () => this.copyCsv(), { kind: "quiet" }), button(words.png, () => attempt(this.copyPng()), { kind: "quiet" })));
+      twin, ["csv", "svg", "png"].map((kind) => button(words[kind], () => attempt(this.copyAs(kind)), { kind: "quiet" }))));
     const close = (focus) => { node.open = false; if (focus) node.firstChild.focus(); };
     node.addEventListener("click", (event) => event.target.closest(".button") && close(true));
     node.addEventListener("keydown", (event) => event.key === "Escape" && node.open && close(true));
@@ -125,8 +128,10 @@ class Chart {
   draw() {
     if (!this.node.isConnected) return;
     const layers = this.layers();
-    const { xs, columns } = join(layers);
-    this.xs = xs;
+    // Many lines are thinned to two pixels: more of them would lie over each other, and cost the most of a redraw.
+    const wide = Math.ceil((this.size().width - 60) / (layers.length > 8 ? 2 : 1));
+    const { xs, columns, reach } = fit(layers, wide, this.zoom);
+    Object.assign(this, { xs, reach });
     this.joined = null; // of the points as they are; made when somebody asks
     const data = [xs, ...columns.map((column) => (this.options.log ? column.map((y) => (y > 0 || y === undefined ? y : null)) : column))];
     const shape = JSON.stringify([this.options.log, layers.map((one) => [one.key, one.label, one.pale, one.smoothed, one.slot, one.dots])]);
@@ -177,7 +182,7 @@ class Chart {
     const faint = () => stroke().replace("rgb(", "rgba(").replace(")", ", 0.35)");
     return {
       label: one.label, stroke: one.pale ? faint : stroke, width: one.pale ? 1 : 2, dash: one.pale ? undefined : DASHES[one.slot - 1],
-      points: { show: (plot, index) => one.dots || plot.data[index].filter((y) => y !== null && y !== undefined).length < 3, size: 6 },
+      points: { show: (plot, index) => one.dots || few(plot.data[index]), size: 6 },
     };
   }
 
@@ -188,7 +193,14 @@ class Chart {
     const next = all ? null : [min, max];
     if (JSON.stringify(next) === JSON.stringify(this.zoom)) return;
     this.zoom = next;
+    if (this.series.length) this.redraw(); // a closer look has room for more points
     this.options.onZoom?.(next);
+    this.viewed();
+  }
+
+  viewed() {
+    const { log, smoothing } = this.options;
+    this.options.onView?.({ log, smoothing, zoom: this.zoom });
   }
 
   cursor(plot) {
@@ -215,12 +227,18 @@ class Chart {
   tell() {
     const x = this.index === null ? null : this.xs?.[this.index];
     if (x === null || x === undefined) return void (this.readout.textContent = this.xs?.length ? words.hint : words.noPoints);
-    const at = this.raw.xs.indexOf(x);
-    const values = this.series.map((one, index) => [one.label, this.raw.columns[index][at]]).filter(([, y]) => y !== undefined);
+    const values = this.series.map((one) => [one.label, valueAt(one.points, x, this.reach)]).filter(([, y]) => y !== undefined);
     const here = this.over.marks.filter((mark) => mark.x === x).map((mark) => mark.label);
-    const text = [this.xText(x), ...values.map(([label, y]) => `${label} ${y === null ? words.gap : this.yText(y)}`), ...here].join(" · ");
+    const text = [this.xText(x), ...this.said(values), ...here].join(" · ");
     this.readout.textContent = text;
     return text;
+  }
+
+  said(values) {
+    const known = values.filter(([, y]) => Number.isFinite(y)).sort((a, b) => a[1] - b[1]);
+    if (known.length <= MOST_SAID) return values.map(([label, y]) => `${label} ${Number.isFinite(y) ? this.yText(y) : words.gap}`);
+    const [[low, least], [high, most]] = [known[0], known.at(-1)];
+    return [words.spread(known.length, this.yText(least), low, this.yText(most), high)];
   }
 
   key(event) {
@@ -301,25 +319,27 @@ class Chart {
     clear(this.twin).append(table({ caption: words.caption(this.options.title, rows.length, all.length), columns, rows }));
   }
 
-  async copyCsv() {
-    const text = csv([this.options.xLabel, ...this.series.map((one) => one.label)], this.rows());
-    if (await copy(text)) toast(words.copiedCsv, { kind: "good" });
-    else download(`${this.fileName()}.csv`, text, "text/csv");
+  async copyAs(kind) {
+    const content = await this[kind]();
+    const how = await hand(content, `${this.options.title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-")}.${kind}`);
+    toast(words[how](kind.toUpperCase()), { kind: "good" });
   }
 
-  async copyPng() {
-    const legend = this.series.filter((one) => !this.hidden.has(one.key)).map((one) => ({ label: one.label, color: `--series-${one.slot}`, dash: DASHES[one.slot - 1] }));
-    const blob = await picture(this.plot, this.options.title, legend);
-    try {
-      await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
-      toast(words.copiedPng, { kind: "good" });
-    } catch {
-      download(`${this.fileName()}.png`, blob); // the browser does not let pictures onto the clipboard
-    }
+  csv() {
+    return csv([this.options.xLabel, ...this.series.map((one) => one.label)], this.rows());
   }
 
-  fileName() {
-    return this.options.title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-");
+  drawing() {
+    const { title, unit } = this.options;
+    return drawing(this.plot, { title: unit ? `${title} (${unit})` : title, layers: this.layers(), over: this.over });
+  }
+
+  svg() {
+    return this.drawing().text;
+  }
+
+  png() {
+    return paint(this.drawing());
   }
 
   destroy() {
@@ -328,4 +348,11 @@ class Chart {
     this.plot?.destroy();
     this.node.remove();
   }
+}
+
+/** Whether a line has so few points that only dots show them. */
+function few(column) {
+  let known = 0;
+  for (const y of column) if (y !== null && y !== undefined && (known += 1) > 2) return false;
+  return true;
 }

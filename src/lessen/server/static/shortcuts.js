@@ -30,6 +30,16 @@ export function start({ go }) {
   });
 }
 
+/** Focus the search of a page, folded away or not; else its first filter. */
+function search() {
+  const seen = (node) => node.offsetParent && !node.disabled;
+  const marked = document.querySelector("main [data-search]");
+  marked?.closest("details:not([open])")?.querySelector("summary").click();
+  const found = marked && seen(marked) ? marked : [...document.querySelectorAll("main :is(input:not([type=range], [type=radio], [type=file]), select)")].find(seen);
+  found?.focus();
+  return Boolean(found);
+}
+
 function press(key, go) {
   if (pending > Date.now() && PLACES[key]) {
     pending = 0;
@@ -41,9 +51,7 @@ function press(key, go) {
   else if (key === "?") open();
   else if (key === "t") nextTheme();
   else if (key === "/") {
-    const search = document.querySelector("main [data-search]");
-    search?.focus();
-    return Boolean(search);
+    return search();
   } else return false;
   return key !== "g";
 }

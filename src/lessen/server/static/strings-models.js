@@ -35,6 +35,29 @@ export const layers = {
   picture: (what) => `As a picture: ${what}`,
   most: (what, n, all) => (n < all ? `${what}: the ${n} largest of ${all} layers` : `${what}, layer by layer`),
   mostDesc: "One bar a layer, largest first.",
+  damage: "damage",
+  byDamage: [["damage", "most damage"]],
+  damageOf: (metric, n, share) => `Damage: by how much ${metric} gets worse on ${n} validation samples when ${share} of this layer's units alone are masked.`,
+  notMeasured: "How much each layer matters was not measured: the setting prune.sensitivity does, such as [0.25, 0.5, 0.75].",
+};
+
+export const sensitivity = {
+  title: "When this layer alone is cut",
+  desc: "Score over the share of the layer's units that are masked; the dashed line is the whole model.",
+  note: (n) => `On ${n} validation samples, nothing else cut, no training after it.`,
+  share: "share masked",
+  baseline: "nothing cut",
+};
+
+export const next = {
+  heading: "In the next run",
+  why: "Collect layers, then open Start with this run's recipe.",
+  actions: { prune: "Leave unpruned", quantize: "Leave in float" },
+  left: { prune: "unpruned", quantize: "in float" },
+  title: "Layers the next run leaves alone",
+  start: "Open Start with these",
+  undo: (pattern) => `Do not leave ${pattern} alone`,
+  count: (n) => `${n} layers are left alone in the next run.`,
 };
 
 export const grid = { layer: "layer" };
@@ -78,9 +101,7 @@ export const detail = {
   values: "values that can be stored",
   error: "mean square error",
   errorRoot: "root of it",
-  keep: (kind) => `Keep the ${kind}`,
-  keepWhy: (kind) =>
-    `A recipe chooses which kinds of unit may be cut in the whole model; it cannot name one layer. This setting keeps all ${kind}:`,
+  damage: "damage",
 };
 
 export const network = {
@@ -238,4 +259,13 @@ export const compare = {
   noDiff: "The recipes are equal, but for names and places.",
   unset: "not set",
   about: "These runs",
+  curves: "Training",
+  curvesTitle: "Training curves",
+  curve: "Curve",
+  ofStage: "Stage",
+  readingCurves: "Reading curves…",
+  noCurves: "None of these runs has a training curve.",
+  ofValidation: "validation ",
+  curveNames: { lr: "learning rate", grad_norm: "gradient norm", clipped: "clipped steps", rss_bytes: "memory (MB)", gpu_bytes: "GPU memory (MB)" },
+  curvesOf: (subject, n, all) => `${subject} of ${n} of ${all} runs, over steps.`,
 };

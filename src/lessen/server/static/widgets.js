@@ -8,7 +8,7 @@
 //   tabs({label, items: [{id, label, render() -> child}], selected?, onChange?(id)})
 //   field({label, control, help?, error?, unit?})      select({options: [[value, label]], value, onChange, ...})      say(text)
 //   facts([[term, value], ...])      problem(error, retry?)      pager({offset, limit, total, onGo(offset)})
-//   copyButton(text or () => text, label?)      copy(text) -> promise<boolean>     download(name, content, type)
+//   copyButton(text or () => text, label?)
 //   toast(text, {kind, action: {label, run}, seconds})      attempt(promise) -> promise<value | undefined>, failure as toast
 //   dialog({title, body, actions: [{label, value, kind}], wide?}) -> promise<value | null>     ask({title, text, yes, danger}) -> promise<boolean>
 
@@ -182,27 +182,15 @@ export function pager({ offset, limit, total, onGo }) {
   return h("div", { class: "pager" }, previous, h("span", null, text), next);
 }
 
-export async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 export function copyButton(text, label = words.copy) {
   return button(label, async () => {
-    const done = await copy(typeof text === "function" ? text() : text);
-    toast(done ? words.copied : words.copyFailed, { kind: done ? "good" : "bad" });
+    try {
+      await navigator.clipboard.writeText(typeof text === "function" ? text() : text);
+      toast(words.copied, { kind: "good" });
+    } catch {
+      toast(words.copyFailed, { kind: "bad" });
+    }
   }, { kind: "quiet" });
-}
-
-export function download(name, content, type = "text/plain") {
-  const address = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
-  const anchor = h("a", { href: address, download: name });
-  anchor.click();
-  setTimeout(() => URL.revokeObjectURL(address), 1000);
 }
 
 /** Say something at the edge of the screen and to screen readers. Returns the function that takes it away. */

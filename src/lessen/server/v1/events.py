@@ -109,7 +109,7 @@ def run_series(
         str, Query(pattern=r"^(merged|[1-9][0-9]{0,5})$", description="merged: the newest wins")
     ] = "merged",
 ) -> SeriesOut:
-    """Return numbers over steps: loss, its parts (loss_*), lr, grad_norm, validation scores (val_*)."""
+    """Return numbers over steps: loss, its parts (loss_*), lr, grad_norm, rss_bytes, gpu_bytes, scores (val_*)."""
     record = needed(service, run_id)
     wanted = [key for key in dict.fromkeys(k.strip() for k in keys.split(",")) if key]
     series = service.store.series(

@@ -66,6 +66,7 @@ class RunOut(Shape):
     resumable: bool
     deleted: bool
     note: str | None
+    disk_bytes: int | None = Field(description="of the files in its folder when it ended; null while it is live")
 
 
 class RunList(Shape):

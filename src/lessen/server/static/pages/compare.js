@@ -1,16 +1,18 @@
 // Runs and their stages side by side: the Pareto front of any two metrics, a table against a pinned point, what the recipes differ in.
 
+import { chartStyles } from "../chart.js";
 import { fill, h } from "../dom.js";
 import { compare as words } from "../strings-models.js";
 import { csv, scatter } from "../svg.js";
-import { button, card, copyButton, field, heading, link, loading, problem, select } from "../widgets.js";
+import { attempt, button, card, copyButton, field, heading, link, loading, problem, select } from "../widgets.js";
 import { chooser } from "./compare/chooser.js";
-import { called, chosen, groups, inside, merged, reasons, repeats } from "./compare/points.js";
+import { Curves } from "./compare/curves.js";
+import { called, chosen, groups, inside, merged, reasons, repeats, slotOf } from "./compare/points.js";
 import { diffCard, pointsTable, repeatsCard } from "./compare/tables.js";
 import * as m from "./result/metrics.js";
 
 export const title = words.title;
-export const styles = ["svg.css", "result.css", "compare.css"];
+export const styles = [...chartStyles, "svg.css", "result.css", "compare.css"];
 const LOG = new Set(["bytes", "FLOP", "ms"]);
 
 export async function render(root, params, ctx) {
@@ -20,12 +22,13 @@ export async function render(root, params, ctx) {
   const head = heading({ title: words.title, lead: words.lead });
   if (!ids.length) {
     fill(root, head, card({ title: words.choose }, chooser(ctx, ids, pick)));
-    return;
+    return undefined;
   }
   const body = h("div", { class: "stack" }, loading(words.loading));
   fill(root, head, card({}, choose), body);
   try {
     const found = await ctx.api.get("/compare", { runs: ids.join(",") }, { signal: ctx.signal });
+    const curves = new Curves(ctx, params, found);
     if (!found.points.length)
       fill(
         body,
@@ -35,22 +38,26 @@ export async function render(root, params, ctx) {
           h("p", null, words.noReports),
           found.remarks.map((r) => h("p", { class: "small" }, r)),
         ),
+        curves.node,
       );
-    else new View(body, params, ctx, found).draw();
+    else new View(body, params, ctx, found, curves).draw();
+    attempt(curves.build());
+    return () => curves.destroy();
   } catch (error) {
     if (error.name !== "AbortError")
       fill(
         body,
         problem(error, () => ctx.go(location.hash)),
       );
+    return undefined;
   }
 }
 
 class View {
-  constructor(root, params, ctx, found) {
+  constructor(root, params, ctx, found, curves) {
     const names = found.metrics.map((q) => q.name);
     const pick = (asked, ...wanted) => (names.includes(asked) ? asked : (wanted.find((n) => names.includes(n)) ?? names[0]));
-    Object.assign(this, { root, ctx, found });
+    Object.assign(this, { root, ctx, found, curves });
     this.state = {
       x: pick(params.x, "file_bytes", "parameters"),
       y: pick(params.y, "f1_macro", "bleu", "perplexity", "accuracy"),
@@ -84,6 +91,7 @@ class View {
       this.root,
       this.controls(),
       card({ title: words.tradeoff, id: "picture" }, this.pictures(points)),
+      this.curves.node,
       card({ title: words.points, id: "points", actions: [copyButton(() => this.csv(), words.copyCsv)] }, this.filter(points), this.table),
       repeatsCard(found, state),
       diffCard(found),
@@ -172,7 +180,7 @@ class View {
   picture(points, group) {
     const { state, found } = this;
     const runs = [...new Set(points.map((p) => p.run))];
-    const series = runs.map((id, i) => ({ name: called(found).get(id), kind: `c${(i % 8) + 1}` }));
+    const series = runs.map((id) => ({ name: called(found).get(id), kind: `c${slotOf(found, id)}` }));
     const axis = (key) => {
       const { unit } = found.metrics.find((q) => q.name === key);
       const positive = points.every((p) => p[key === state.x ? "x" : "y"] > 0);

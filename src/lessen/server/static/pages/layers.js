@@ -1,11 +1,14 @@
 // The layers of a stage: a tree-table with their real numbers, before against after; a click shows how a layer's weights are spread.
 
 import { debounce, fill, h } from "../dom.js";
+import { percent } from "../format.js";
 import { layers as words } from "../strings-models.js";
 import { bars } from "../svg.js";
 import { button, card, empty, facts, field, heading, link, loading, problem, select } from "../widgets.js";
 import { detail } from "./layers/detail.js";
 import { treegrid } from "./layers/grid.js";
+import { Next } from "./layers/next.js";
+import { curve, measured } from "./layers/sensitivity.js";
 import { above, amount, folded, grow, joined, leaves, sorted } from "./layers/tree.js";
 
 export const title = words.title;
@@ -34,12 +37,11 @@ export async function render(root, params, ctx) {
     );
     return;
   }
-  const sources = Object.fromEntries((report?.rows ?? []).map((r) => [r.stage, r.source]));
-  const view = new View(root, params, ctx, recipe?.recipe ?? null, sources);
+  const view = new View(root, params, ctx, recipe?.recipe ?? null, report);
   view.take(first);
   // what a stage is best held against is known only now
-  if (params.against === undefined && sources[first.stage] && first.stages.includes(sources[first.stage]))
-    await view.choose({ against: sources[first.stage] });
+  const source = view.sources[first.stage];
+  if (params.against === undefined && source && first.stages.includes(source)) await view.choose({ against: source });
 }
 
 async function ask(id, { stage, against }, ctx) {
@@ -62,17 +64,19 @@ async function known(ctx, path) {
 }
 
 class View {
-  constructor(root, params, ctx, recipe, sources) {
+  constructor(root, params, ctx, recipe, report) {
     Object.assign(this, {
       root,
       ctx,
       recipe,
-      sources,
+      report,
+      sources: Object.fromEntries((report?.rows ?? []).map((r) => [r.stage, r.source])),
       id: encodeURIComponent(params.id),
       colour: params.colour ?? "bytes",
       sort: params.sort ?? "",
       chosen: params.layer ?? null,
-      search: "",
+      search: (params.find ?? "").toLowerCase(),
+      next: new Next(params, ctx, recipe),
     });
     this.open = new Set();
     this.grid = h("div", null);
@@ -82,8 +86,9 @@ class View {
 
   /** Show what the server said. */
   take(found) {
-    this.found = found;
-    this.tree = folded(joined(grow(found.layers, found.against_layers)));
+    this.harm = measured(this.report, found.stage);
+    this.found = { ...found, damageUnit: `fall ${this.harm?.unit}` };
+    this.tree = folded(joined(grow(found.layers, found.against_layers, this.harm?.damage)));
     for (const one of above(this.tree, this.chosen)) this.open.add(one);
     if (!this.open.size) unroll(this.tree, this.open);
     fill(
@@ -97,7 +102,9 @@ class View {
         this.grid,
         found.remarks.map((text) => h("p", { class: "small muted" }, text)),
         this.missing(),
+        this.told(),
       ),
+      this.next.node,
       this.side,
       this.picture,
     );
@@ -144,7 +151,7 @@ class View {
         asked("against", (v) => ({ against: v })),
       ),
       chosen("colour", words.colour, this.colours(), this.colour, (v) => this.set("colour", v)),
-      chosen("sort", words.sort, words.orders, this.sort, (v) => this.set("sort", v)),
+      chosen("sort", words.sort, [...words.orders, ...(this.harm ? words.byDamage : [])], this.sort, (v) => this.set("sort", v)),
       this.finder(),
     );
   }
@@ -163,6 +170,7 @@ class View {
   finder() {
     const found = debounce((event) => {
       this.search = event.target.value.trim().toLowerCase();
+      this.ctx.query({ find: this.search });
       this.draw();
     }, 150);
     return field({
@@ -177,7 +185,16 @@ class View {
     );
     const units = { key: "units", title: words.units, unit: "" };
     const saved = this.found.against ? [{ key: "saved", title: words.saved(this.found.against), unit: "bytes" }] : [];
-    return [units, ...there, ...saved];
+    const harm = this.harm ? [{ key: "damage", title: words.damage, unit: this.found.damageUnit }] : [];
+    return [units, ...there, ...saved, ...harm];
+  }
+
+  /** What the damage is, or which setting measures it. */
+  told() {
+    const { harm, recipe, report } = this;
+    const never = recipe?.pipeline.includes("prune") && !report?.rows.some((r) => r.facts.sensitivity);
+    const text = harm ? words.damageOf(harm.name, harm.n, percent(harm.share, 0)) : never ? words.notMeasured : null;
+    return text && h("p", { class: "small muted" }, text);
   }
 
   missing() {
@@ -225,7 +242,7 @@ class View {
     this.chosen = node.id;
     this.ctx.query({ layer: node.id });
     for (const row of this.grid.querySelectorAll("tr[data-id]")) row.setAttribute("aria-selected", String(row.dataset.id === node.id));
-    const made = detail(node, this.found, this.recipe, this.ctx);
+    const made = detail(node, this.found, this.ctx, [curve(node, this.harm), this.next.actions(node, this.found.stage)]);
     fill(this.side, made);
     if (!jump) return;
     const back = button(words.back, () => this.grid.querySelector(`tr[data-id="${CSS.escape(node.id)}"]`)?.focus(), { kind: "quiet" });

@@ -5,6 +5,7 @@ import { result as words } from "../strings-result.js";
 import { badge, button, empty, heading, link, loading } from "../widgets.js";
 import { aboutCard } from "./result/about.js";
 import { confusionCard } from "./result/confusion.js";
+import { reliabilityCard } from "./result/curves.js";
 import { filesCard } from "./result/files.js";
 import { gatesCard } from "./result/gates.js";
 import { hero } from "./result/hero.js";
@@ -24,14 +25,15 @@ export async function render(root, params, ctx) {
   const cards = [
     verdicts(report),
     stagesCard(report),
-    tableCard(report),
+    tableCard(report, ctx, params),
     gatesCard(report, ctx, params),
     confusionCard(report, ctx, params),
     textsCard(report),
     classesCard(report, params, ctx),
-    latencyCard(report),
+    reliabilityCard(report),
+    latencyCard(report, ctx, params),
     baselineCard(report),
-    trainingCard(report),
+    trainingCard(report, ctx),
     filesCard(report, ctx),
     aboutCard(report),
   ].filter(Boolean);

@@ -17,21 +17,21 @@ const POINTS = 1000;
 const TAIL = 300; // events that are looked through for keys that this file does not know
 
 export async function render(root, params, ctx) {
-  const page = new RunPage(root, ctx);
+  const page = new RunPage(root, params, ctx);
   await page.build();
   return page.watch();
 }
 
 class RunPage {
-  constructor(root, ctx) {
+  constructor(root, params, ctx) {
     Object.assign(this, { root, ctx, run: ctx.run, path: `/runs/${encodeURIComponent(ctx.run.run_id)}` });
     this.from = ctx.run.seq; // what is read from the store now is at least this far; events go on from here
     this.shown = "merged";
     this.story = new Story(ctx.run);
     this.rail = new Rail(this.story);
-    this.log = new LogPanel(this.story);
+    this.log = new LogPanel(this.story, params, ctx.query);
     this.resources = new ResourcesPanel();
-    this.curves = new Curves(this.story, ctx, { loadAttempt: (name) => this.loadAttempt(name), refine: (spans) => this.refine(spans) });
+    this.curves = new Curves(this.story, ctx, params, { loadAttempt: (name) => this.loadAttempt(name), refine: (spans) => this.refine(spans) });
     this.update = frame(() => this.draw());
   }
 
@@ -43,6 +43,7 @@ class RunPage {
     this.buildHead();
     await Promise.all([this.curves.build(main), this.resources.build(side), this.load()]);
     side.prepend(this.curves.eventCard);
+    this.curves.zoomed(this.curves.zoom);
     this.draw();
   }
 

@@ -1,7 +1,7 @@
 // All runs, of this server and of the shell: search, filter, sort, progress as it happens, cancel, resume, delete with undo.
 
 import { debounce, fill, h } from "../dom.js";
-import { ago, number, times } from "../format.js";
+import { ago, bytes, number, times } from "../format.js";
 import { cancel, home, isLive, progressText, remove, restore, resume } from "../run-actions.js";
 import { runs as words } from "../strings.js";
 import { attempt, badge, button, empty, field, freshId, heading, link, loading, meter, pager, problem, say, select, stateBadge } from "../widgets.js";
@@ -160,7 +160,8 @@ class Row {
     const { summary } = run;
     const score = summary.score_name && number(summary.score) !== "–" ? [[summary.score_name.replaceAll("_", " "), number(summary.score)]] : [];
     const gains = [["smaller", words.smaller], ["faster", words.faster]].filter(([key]) => Number.isFinite(summary[key])).map(([key, label]) => [label, times(summary[key])]);
-    return [[words.created, ago(run.created)], ...score, ...gains];
+    const disk = run.disk_bytes === null ? [] : [[words.disk, bytes(run.disk_bytes)]];
+    return [[words.created, ago(run.created)], ...score, ...gains, ...disk];
   }
 
   progress(run) {

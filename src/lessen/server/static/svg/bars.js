@@ -147,8 +147,7 @@ function drawFall(spec, width) {
   spec.rows.forEach((row, i) => {
     const top = 6 + i * step;
     const before = i ? spec.rows[i - 1].value : row.value;
-    const g = s("g", {}, text(label - 8, top + (row.under ? 14 : 19), fit(row.name, label - 8), "label", "end"));
-    if (row.under) g.append(text(label - 8, top + 28, fit(row.under, label - 8, 11), "faint", "end"));
+    const g = s("g", {}, names(row, label, top));
     g.append(rect(x(0), top + 2, x(Math.min(before, row.value)) - x(0), 26, "bar c1"));
     const change = row.value - before;
     if (change)
@@ -195,8 +194,7 @@ function drawDots(spec, width) {
   const body = s("g", {});
   spec.rows.forEach((row, i) => {
     const y = 20 + i * step;
-    body.append(text(label - 8, y + (row.under ? -1 : 4), fit(row.name, label - 8), "label", "end"));
-    if (row.under) body.append(text(label - 8, y + 13, fit(row.under, label - 8, 11), "faint", "end"));
+    body.append(s("g", {}, names(row, label, y - 15)));
     const there = row.values.filter((v) => Number.isFinite(v));
     if (there.length > 1) body.append(line(x(Math.min(...there)), y, x(Math.max(...there)), y, "whisker"));
     row.values.forEach((value, k) => {

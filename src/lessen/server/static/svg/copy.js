@@ -62,10 +62,15 @@ function clear(colour) {
   return colour === "transparent" || /^rgba\(.*,\s*0\)$/.test(colour);
 }
 
-/** Paint an SVG into a PNG of twice its size. */
-export async function png(svg) {
-  const box = svg.getBoundingClientRect();
-  const url = URL.createObjectURL(new Blob([standalone(svg)], { type: "image/svg+xml" }));
+/** Paint an SVG of the page into a PNG of twice its size. */
+export function png(svg) {
+  const { width, height } = svg.getBoundingClientRect();
+  return paint({ text: standalone(svg), width, height });
+}
+
+/** Paint the text of an SVG into a PNG of twice its size. */
+export async function paint({ text, width, height }) {
+  const url = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
   try {
     const image = new Image();
     await new Promise((done, failed) => {
@@ -74,8 +79,8 @@ export async function png(svg) {
       image.src = url;
     });
     const canvas = document.createElement("canvas");
-    canvas.width = Math.round(box.width * 2);
-    canvas.height = Math.round(box.height * 2);
+    canvas.width = Math.round(width * 2);
+    canvas.height = Math.round(height * 2);
     canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
     return await new Promise((done, failed) => {
       canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error("the picture could not be painted"))), "image/png");

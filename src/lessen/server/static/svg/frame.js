@@ -104,12 +104,10 @@ function key(entries) {
     { class: "key" },
     entries.map((entry) => {
       const swatch = s("svg", { class: "swatch", viewBox: "0 0 28 14", width: 28, height: 14, "aria-hidden": "true" });
-      if (entry.dash !== undefined) swatch.append(s("path", { d: "M0 7H28", class: `curve ${entry.kind} dash${entry.dash}` }));
-      swatch.append(
-        entry.shape
-          ? marker(14, 7, 5, entry.shape, `dot ${entry.kind}`)
-          : s("rect", { x: 4, y: 1, width: 20, height: 12, class: `bar ${entry.kind}` }),
-      );
+      const lined = entry.dash !== undefined;
+      if (lined) swatch.append(s("path", { d: "M0 7H28", class: `curve ${entry.kind} dash${entry.dash}` }));
+      if (entry.shape) swatch.append(marker(14, 7, 5, entry.shape, `dot ${entry.kind}`));
+      else if (!lined) swatch.append(s("rect", { x: 4, y: 1, width: 20, height: 12, class: `bar ${entry.kind}` }));
       return h("li", null, swatch, entry.name);
     }),
   );

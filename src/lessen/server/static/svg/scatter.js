@@ -198,16 +198,20 @@ function brush(svg, x, y, told) {
 }
 
 /**
- * Draw lines of few points (an epoch each); every point can be reached by keyboard.
+ * Draw lines; every dot can be reached by keyboard.
  *
- * spec.series: [{name, kind, points: [[x, y] ...]}]; spec.x, spec.y: {title, show, tick?}; spec.marks: [{x, name}] upright lines
+ * spec.series: [{name, kind, points: [[x, y] ...]}]; spec.x, spec.y: {title, show, tick?, log?, range?: [low, high]}
+ * spec.marks: dashed lines of reference: upright {x, name}, level {y, name}, or {line: [[x, y], [x, y]], name}
+ * spec.dot(k, points, series index) -> shape of a point or null, where not each has its series' dot
+ * spec.tell(series, point, k) -> the words of a dot
+ * spec.behind(x, y) -> nodes under the lines
  */
 export function lines(spec) {
   const xs = [...new Set(spec.series.flatMap((q) => q.points.map((p) => p[0])))].sort((a, b) => a - b);
   const columns = [spec.x.title, ...spec.series.map((q) => q.name)];
   const rows = xs.map((v) => [v, ...spec.series.map((q) => q.points.find((p) => p[0] === v)?.[1] ?? null)]);
-  const key = spec.series.map((q, i) => ({ ...q, shape: SHAPES[i % SHAPES.length], dash: i }));
-  return chart({ ...spec, key, draw: (width) => drawLines(spec, width), table: { columns, rows } });
+  const key = spec.series.map((q, i) => ({ ...q, shape: spec.dot ? null : SHAPES[i % SHAPES.length], dash: i }));
+  return chart({ ...spec, key, draw: (width) => drawLines(spec, width), table: spec.table ?? { columns, rows } });
 }
 
 /** Between whole epochs there is nothing to mark. */
@@ -218,17 +222,13 @@ function rounds(values, at) {
 function drawLines(spec, width) {
   const height = 250;
   const every = spec.series.flatMap((q) => q.points);
-  const [yl, yh] = domain(
-    every.map((p) => p[1]),
-    { zero: spec.zero ?? true },
-  );
+  const along = (i) => every.map((p) => p[i]).concat((spec.marks ?? []).map((mark) => mark["xy"[i]]));
+  const [yl, yh] = spec.y.range ?? domain(along(1), { zero: spec.zero ?? true });
   const y = linear(yl, yh, height - 44, 30);
   const room = Math.max(...ticks(y, 5).map((v) => textWidth((spec.y.tick ?? spec.y.show)(v), 11))) + 12;
-  const [xl, xh] = domain(
-    every.map((p) => p[0]),
-    { pad: 0.04 },
-  );
-  const x = linear(xl, xh, Math.max(room, 34), width - 12);
+  const [xl, xh] = spec.x.range ?? domain(along(0), { pad: 0.04, logarithmic: spec.x.log });
+  const x = (spec.x.log ? log : linear)(xl, xh, Math.max(room, 34), width - 12);
+  const at = ticks(x, Math.min((x.to - x.from) / 60, 8));
   const nodes = [
     leftAxis(y, x.from, x.to, ticks(y, 5), spec.y.tick ?? spec.y.show, spec.y.title),
     bottomAxis(
@@ -236,14 +236,21 @@ function drawLines(spec, width) {
       height - 44,
       rounds(
         every.map((p) => p[0]),
-        ticks(x, Math.min((x.to - x.from) / 60, 8)),
+        at,
       ),
       spec.x.tick ?? spec.x.show,
       spec.x.title,
     ),
+    ...(spec.behind?.(x, y) ?? []),
   ];
-  for (const mark of spec.marks ?? [])
-    nodes.push(line(x(mark.x), 30, x(mark.x), height - 44, "target"), text(x(mark.x) - 4, 40, mark.name, "small", "end"));
+  for (const mark of spec.marks ?? []) {
+    const upright = mark.x !== undefined;
+    const [[a, b], [c, d]] = mark.line ?? [
+      [mark.x ?? xl, mark.y ?? yl],
+      [mark.x ?? xh, mark.y ?? yh],
+    ];
+    nodes.push(line(x(a), y(b), x(c), y(d), "target"), text(x(c) - 4, y(d) + (upright ? 10 : -4), mark.name, "small", "end"));
+  }
   const marks = [];
   spec.series.forEach((q, i) => {
     nodes.push(
@@ -252,15 +259,19 @@ function drawLines(spec, width) {
         `curve ${q.kind} dash${i}`,
       ),
     );
-    for (const [a, b] of q.points) {
-      const node = marker(x(a), y(b), 3.6, SHAPES[i % SHAPES.length], `dot ${q.kind}`);
+    q.points.forEach((point, k) => {
+      const [a, b] = point;
+      const shape = spec.dot ? spec.dot(k, q.points, i) : SHAPES[i % SHAPES.length];
+      if (!shape) return;
+      const node = marker(x(a), y(b), 3.6, shape, `dot ${q.kind}`);
+      const told = spec.tell?.(q, point, k);
       marks.push({
         node,
-        label: `${q.name}, ${spec.x.show(a)}`,
-        detail: `${q.name}, ${spec.x.title} ${spec.x.show(a)}: ${spec.y.show(b)}`,
+        label: told ?? `${q.name}, ${spec.x.show(a)}`,
+        detail: told ?? `${q.name}, ${spec.x.title} ${spec.x.show(a)}: ${spec.y.show(b)}`,
       });
       nodes.push(node);
-    }
+    });
   });
   return { height, nodes, marks };
 }

@@ -27,6 +27,11 @@ export function called(found) {
   return new Map(found.runs.map((r) => [r.run_id, many(r.name) ? r.run_id : r.name]));
 }
 
+/** Return the colour of a run, 1 to 8: the same in every chart of the page. */
+export function slotOf(found, id) {
+  return (found.runs.findIndex((r) => r.run_id === id) % 8) + 1;
+}
+
 /** Return the points that have both metrics, as the picture wants them. */
 export function chosen(found, { x, y, which }) {
   const names = called(found);

@@ -1,23 +1,23 @@
-// One layer: how its weights are spread, what was cut, the grid they were rounded to, and what a recipe can say to keep it.
+// One layer: how its weights are spread, what was cut, the grid they were rounded to.
 
 import { fill, h } from "../../dom.js";
 import { integer, number } from "../../format.js";
 import { detail as words } from "../../strings-models.js";
 import { histogram } from "../../svg.js";
-import { card, copyButton, facts, loading, problem } from "../../widgets.js";
+import { card, facts, loading, problem } from "../../widgets.js";
 import { amount } from "./tree.js";
 import { strip } from "./units.js";
 
-/** Return the card of a layer; it asks for the layer's histogram by itself. */
-export function detail(node, found, recipe, ctx) {
+/** Return the card of a layer with what else is to stand there; it asks for the layer's histogram by itself. */
+export function detail(node, found, ctx, more) {
   const place = h("div", { class: "stack", "aria-live": "polite" }, loading(words.loading));
   const path = `/runs/${encodeURIComponent(found.run_id)}/layers/${encodeURIComponent(node.id)}/histogram`;
   const asked = { stage: found.stage, against: found.against, bins: 80 };
   ctx.api.get(path, asked, { signal: ctx.signal }).then(
-    (got) => fill(place, drawn(node, got, found, recipe)),
+    (got) => fill(place, drawn(node, got, found)),
     (error) => error.name !== "AbortError" && fill(place, problem(error)),
   );
-  return card({ title: words.title(node.name), id: "layer" }, facts(numbers(node, found)), place);
+  return card({ title: words.title(node.name), id: "layer" }, facts(numbers(node, found)), more, place);
 }
 
 function numbers(node, found) {
@@ -32,11 +32,12 @@ function numbers(node, found) {
       continue;
     pairs.push([column.title, amount(v[column.key], column.unit)]);
   }
+  if (v.damage !== null) pairs.push([words.damage, amount(v.damage, found.damageUnit)]);
   if (v.saved !== null) pairs.push([words.saved(found.against), amount(v.saved, "bytes")]);
   return pairs;
 }
 
-function drawn(node, got, found, recipe) {
+function drawn(node, got, found) {
   const cuts = edges(got);
   const figure = histogram({
     title: words.weights(found.stage),
@@ -68,7 +69,6 @@ function drawn(node, got, found, recipe) {
     kept(got, node),
     quant(got.quant),
     got.remarks.map((text) => h("p", { class: "small muted" }, text)),
-    keep(node, got, recipe),
   ];
 }
 
@@ -111,23 +111,5 @@ function quant(found) {
       [words.error, found.error_mean_square === null ? "–" : number(found.error_mean_square)],
       [words.errorRoot, found.error_mean_square === null ? "–" : number(Math.sqrt(found.error_mean_square))],
     ]),
-  ];
-}
-
-/**
- * Return what a recipe can say to keep what this layer lost. Recipes choose kinds of unit for the whole model, never one layer, and
- * quantize all layers: only what they can say is offered.
- */
-function keep(node, got, recipe) {
-  const prune = recipe?.prune;
-  const was = node.values.units_before;
-  if (!prune || !got.units || was === null || was === node.values.units_after) return null;
-  const left = (prune.kinds ?? []).filter((kind) => kind !== got.units);
-  if (prune.pattern !== "structured" || !prune.kinds?.includes(got.units) || !left.length) return null;
-  const yaml = `prune:\n  kinds: [${left.join(", ")}]`;
-  return [
-    h("h3", null, words.keep(words.kinds[got.units] ?? got.units)),
-    h("p", { class: "small muted" }, words.keepWhy(words.kinds[got.units] ?? got.units)),
-    h("div", { class: "code-row" }, h("code", { class: "pre" }, yaml), copyButton(yaml)),
   ];
 }

@@ -2,7 +2,7 @@
 // Pure functions: no page is needed to test them.
 
 import { number } from "../../format.js";
-import { show } from "../result/metrics.js";
+import { change, show } from "../result/metrics.js";
 
 const SUMS = ["parameters", "nonzero", "bytes", "flops", "latency_share", "saved", "before_bytes", "before_parameters"];
 const RANGES = ["sparsity", "bits", "error", "units_before", "units_after"];
@@ -10,11 +10,13 @@ const RANGES = ["sparsity", "bits", "error", "units_before", "units_after"];
 /**
  * Return the tree of layers.
  *
+ * damage: id -> what its cut alone costs, or null
+ *
  * Each node: {id, name, kind, shape, values: {key: number|null}, ranges: {key: [low, high]}, times: 1 or how many it stands for, children, layer}
  */
-export function grow(layers, against = []) {
+export function grow(layers, against = [], damage = () => null) {
   const before = new Map(against.map((row) => [row.id, row]));
-  const nodes = new Map(layers.map((row) => [row.id, node(row, before.get(row.id), against.length > 0)]));
+  const nodes = new Map(layers.map((row) => [row.id, node(row, before.get(row.id), against.length > 0, damage)]));
   let root = null;
   for (const row of layers) {
     const parent = row.parent === null ? null : nodes.get(row.parent);
@@ -24,7 +26,7 @@ export function grow(layers, against = []) {
   return root;
 }
 
-function node(row, was, held) {
+function node(row, was, held, damage) {
   const values = Object.fromEntries(
     ["parameters", "nonzero", "sparsity", "bits", "bytes", "flops", "latency_share", "units_before", "units_after", "error"].map((k) => [
       k,
@@ -34,6 +36,7 @@ function node(row, was, held) {
   values.before_bytes = was?.bytes ?? null;
   values.before_parameters = was?.parameters ?? null;
   values.saved = held && was ? was.bytes - row.bytes : null;
+  values.damage = damage(row.id);
   values.cut = row.units_before ? 1 - row.units_after / row.units_before : null;
   return {
     id: row.id,
@@ -81,11 +84,12 @@ function bundle(group) {
   const values = {};
   const ranges = {};
   for (const key of SUMS) values[key] = total(group.map((g) => g.values[key]));
-  for (const key of [...RANGES, "cut"]) {
+  for (const key of [...RANGES, "cut", "damage"]) {
     const known = group.map((g) => g.values[key]).filter((v) => v !== null && v !== undefined);
     values[key] = known.length ? known.reduce((a, b) => a + b, 0) / known.length : null;
     if (known.length) ranges[key] = [Math.min(...known), Math.max(...known)];
   }
+  values.damage = ranges.damage?.[1] ?? null; // the worst of them
   const [first, last] = [group[0], group.at(-1)];
   return {
     ...first,
@@ -104,8 +108,9 @@ function total(values) {
   return known.length ? known.reduce((a, b) => a + b, 0) : null;
 }
 
-/** A layer's number with its unit; units that stand in the column's title are left out. */
+/** A layer's number with its unit; units that stand in the column's title are left out. "fall share": points that were lost. */
 export function amount(value, unit) {
+  if (unit?.startsWith("fall ") && value !== null) return change(value, unit.slice(5)).replace("+", "");
   return unit === "bits" || unit === "mean square" ? number(value) : show(value, unit);
 }
 

@@ -18,7 +18,7 @@ export function confusionCard(report, ctx, params) {
     mode: ["counts", "rows", "change"].includes(params.cells) ? params.cells : "counts",
   };
   const place = h("div", { class: "matrices" });
-  const samples = samplesView(report, ctx, state);
+  const samples = samplesView(report, ctx, state, params);
   const draw = () => {
     fill(
       place,

@@ -4,75 +4,20 @@
 import { bytes, compact, integer, milliseconds, NOTHING, number, percent, signed, times } from "../../format.js";
 import { metricNames, metrics as words } from "../../strings-result.js";
 
-const LOWER = new Set([
-  "hamming_loss",
-  "expected_calibration_error",
-  "nll",
-  "perplexity",
-  "perplexity_ratio",
-  "nll_per_token",
-  "bits_per_byte",
-  "kl_to_teacher",
-  "no_label_share",
-  "first_token_ms",
-  "first_token_p95_ms",
-  "token_ms",
-  "token_p95_ms",
-  "batch_first_token_ms",
-  "batch_token_ms",
-  "active_parameters",
-  "flops_per_token",
-  "parameters",
-  "nonzero_parameters",
-  "file_bytes",
-  "file_bytes_compressed",
-  "flops",
-  "latency_mean_ms",
-  "latency_p50_ms",
-  "latency_p95_ms",
-  "latency_p99_ms",
-  "batch_latency_p50_ms",
-  "batch_latency_p95_ms",
-  "cpu_time_ms",
-  "peak_rss_bytes",
-  "import_rss_bytes",
-  "open_ms",
-  "first_call_ms",
-  "train_nll",
-  "train_perplexity",
-  "train_nll_per_token",
-]);
-const HIGHER = new Set([
-  "accuracy",
-  "f1_macro",
-  "f1_micro",
-  "f1_weighted",
-  "precision_macro",
-  "recall_macro",
-  "precision_weighted",
-  "recall_weighted",
-  "roc_auc",
-  "agreement_with_teacher",
-  "retention",
-  "token_accuracy",
-  "token_agreement",
-  "bleu",
-  "chrf",
-  "rouge_l",
-  "exact_match",
-  "tokens_per_s",
-  "batch_tokens_per_s",
-  "throughput_per_s",
-  "speedup",
-  "batch_speedup",
-  "cpu_speedup",
-  "f1_macro_change",
-  "bleu_change",
-  "train_accuracy",
-  "train_f1_macro",
-  "train_roc_auc",
-  "train_token_accuracy",
-]);
+const LOWER = new Set(
+  `hamming_loss expected_calibration_error nll perplexity perplexity_ratio nll_per_token bits_per_byte
+  kl_to_teacher no_label_share first_token_ms first_token_p95_ms token_ms token_p95_ms batch_first_token_ms
+  batch_token_ms active_parameters flops_per_token parameters nonzero_parameters file_bytes
+  file_bytes_compressed flops latency_mean_ms latency_p50_ms latency_p95_ms latency_p99_ms batch_latency_p50_ms
+  batch_latency_p95_ms cpu_time_ms peak_rss_bytes import_rss_bytes open_ms first_call_ms train_nll
+  train_perplexity train_nll_per_token`.split(/\s+/),
+);
+const HIGHER = new Set(
+  `accuracy f1_macro f1_micro f1_weighted precision_macro recall_macro precision_weighted recall_weighted roc_auc
+  agreement_with_teacher retention token_accuracy token_agreement bleu chrf rouge_l exact_match tokens_per_s
+  batch_tokens_per_s throughput_per_s speedup batch_speedup cpu_speedup f1_macro_change bleu_change
+  train_accuracy train_f1_macro train_roc_auc train_token_accuracy`.split(/\s+/),
+);
 const OF_TEXTS = ["nll_per_token", "perplexity", "bits_per_byte", "token_accuracy", "tokens_scored"]; // perplexity_wikitext
 
 /** Return the stem and the text's name of a metric of held-out texts, or nothing. */

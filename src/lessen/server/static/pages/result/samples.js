@@ -10,17 +10,17 @@ const PAGE = 10;
 /**
  * Return a view with .refresh() and .cell(stage, i, j).
  *
- * stages: {left, right}: what is compared; read again at every refresh
+ * stages: {left, right}: what is compared; read again at every refresh; params: the address's {samples: filter, cell: "stage:i:j"}
  */
-export function samplesView(report, ctx, stages) {
-  const view = new View(report, ctx, stages);
+export function samplesView(report, ctx, stages, params) {
+  const view = new View(report, ctx, stages, params);
   view.node.refresh = () => view.refresh();
   view.node.cell = (stage, i, j) => view.cell(stage, i, j);
   return view.node;
 }
 
 class View {
-  constructor(report, ctx, stages) {
+  constructor(report, ctx, stages, params) {
     Object.assign(this, { report, ctx, stages, change: "lost", label: null, predicted: null, candidate: null, offset: 0, asked: false });
     this.labels = report.rows.find((r) => r.facts.labels)?.facts.labels ?? [];
     this.place = h("div", { "aria-live": "polite", "aria-busy": "false" });
@@ -31,14 +31,19 @@ class View {
       options,
       value: this.change,
       "aria-label": words.filter,
-      onChange: (v) => this.set({ change: v, asked: true }),
+      onChange: (v) => this.set({ change: v }),
     });
     const head = h("div", { class: "row between" }, this.title, h("div", { class: "row" }, this.where, this.filter));
     this.node = h("div", { class: "samples" }, head, this.place);
+    const [j, i, ...stage] = (params.cell ?? "").split(":").reverse();
+    if (stage.length && this.labels[i] && this.labels[j]) this.narrow(stage.reverse().join(":"), i, j);
+    if (Object.hasOwn(words.changes, params.samples)) Object.assign(this, { change: params.samples, asked: true });
+    this.filter.value = this.change;
   }
 
   set(values) {
-    Object.assign(this, values);
+    Object.assign(this, values, { asked: true });
+    this.ctx.query({ samples: this.change });
     return this.refresh();
   }
 
@@ -50,7 +55,7 @@ class View {
     if (!this.asked)
       return fill(
         this.place,
-        button(words.list, () => this.set({ asked: true })),
+        button(words.list, () => this.set({})),
       );
     if (this.candidate !== null && ![left, right].includes(this.candidate)) return this.cell(null);
     return this.ask();
@@ -58,15 +63,20 @@ class View {
 
   /** Narrow to one cell of a stage's matrix; null: all cells. */
   cell(stage, i, j) {
+    this.narrow(stage, i, j);
+    this.ctx.query({ cell: stage === null ? null : `${stage}:${i}:${j}`, samples: this.change });
+    const asked = this.refresh();
+    if (stage !== null) this.title.focus();
+    return asked;
+  }
+
+  narrow(stage, i, j) {
     const all = { candidate: null, label: null, predicted: null, change: "lost" };
     const one = { asked: true, candidate: stage, label: this.labels[i], predicted: this.labels[j], change: "all" };
     Object.assign(this, stage === null ? all : one);
     this.filter.value = this.change;
     const clear = button(words.clear, () => this.cell(null), { kind: "quiet" });
     fill(this.where, stage === null ? null : [words.cell(this.candidate, this.label, this.predicted), " ", clear]);
-    const asked = this.refresh();
-    if (stage !== null) this.title.focus();
-    return asked;
   }
 
   async ask() {

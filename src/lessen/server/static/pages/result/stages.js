@@ -5,11 +5,12 @@ import { number, times } from "../../format.js";
 import { charts as shared, stageCharts as words } from "../../strings-result.js";
 import { bars, dots, waterfall } from "../../svg.js";
 import { card } from "../../widgets.js";
+import { ecdf, missing } from "./curves.js";
 import * as m from "./metrics.js";
 
 /** Size, latency and quality by stage. */
 export function stagesCard(report) {
-  const figures = [sizes(report), latencies(report), qualities(report), attribution(report)].filter(Boolean);
+  const figures = [sizes(report), latencies(report), qualities(report), agreement(report), attribution(report)].filter(Boolean);
   if (!figures.length) return null;
   return card(
     { title: words.title, id: "stages" },
@@ -100,6 +101,25 @@ function qualities(report) {
   });
 }
 
+function agreement(report) {
+  const keys = ["agreement_with_teacher", "token_agreement"];
+  const key = keys.find((k) => report.rows.some((r) => m.value(r, k) !== null));
+  const rows = report.rows.filter((r) => m.metric(r, key));
+  if (!rows.length) {
+    const why = keys.flatMap((k) => report.rows.map((r) => m.metric(r, k)?.reason)).find(Boolean);
+    return missing(words.agreement, why ?? words.noTeacher);
+  }
+  return bars({
+    title: words.agreement,
+    desc: words.agreementDesc,
+    note: words.agreementNote,
+    first: words.stage,
+    rows: rows.map((r) => bar(r, key, "ci95")),
+    show: (v) => m.show(v, "share"),
+    tick: (v) => m.tick(v, "share"),
+  });
+}
+
 function attribution(report) {
   const steps = report.attribution.filter((s) => s.latency_p50_ms);
   if (steps.length < 2) return null;
@@ -124,9 +144,10 @@ function attribution(report) {
 }
 
 /** Latency quantiles, tokens, first call and opening, where the report has them. */
-export function latencyCard(report) {
+export function latencyCard(report, ctx, params) {
   const rows = report.rows.filter((r) => m.value(r, "latency_p50_ms"));
-  if (!rows.length) return null;
+  const calls = ecdf(report, ctx, params);
+  if (!rows.length) return card({ title: words.latencyTitle, id: "latency" }, calls);
   const quantiles = ["latency_p50_ms", "latency_p95_ms", "latency_p99_ms"];
   const figure = dots({
     title: words.quantiles,
@@ -166,11 +187,11 @@ export function latencyCard(report) {
       render: (r) => h("span", { title: m.told(m.metric(r, k)) }, m.show(m.value(r, k), m.metric(r, k)?.unit)),
     })),
   ];
-  const missing = rows.filter((r) => m.metric(r, "latency_p99_ms")?.reason).map((r) => `${r.stage}: ${r.metrics.latency_p99_ms.reason}`);
+  const without = rows.filter((r) => m.metric(r, "latency_p99_ms")?.reason).map((r) => `${r.stage}: ${r.metrics.latency_p99_ms.reason}`);
   return card(
     { title: words.latencyTitle, id: "latency" },
-    figure,
-    missing.length ? h("p", { class: "small muted" }, `p99 ${words.missing}: ${missing.join("; ")}.`) : null,
+    h("div", { class: "figures" }, figure, calls),
+    without.length ? h("p", { class: "small muted" }, `p99 ${words.missing}: ${without.join("; ")}.`) : null,
     table({ caption: words.latencyTable, columns, rows, hideCaption: true }),
   );
 }

@@ -2,8 +2,8 @@
 
 import { debounce, fill, h, table } from "../../dom.js";
 import { stageTable as words } from "../../strings-result.js";
-import { csv } from "../../svg.js";
-import { button, card, copyButton, download } from "../../widgets.js";
+import { csv, save } from "../../svg.js";
+import { button, card, copyButton } from "../../widgets.js";
 import * as m from "./metrics.js";
 
 const HEADLINES = [
@@ -22,11 +22,11 @@ const HEADLINES = [
 ];
 const QUALITY = ["accuracy", "f1_macro", "bleu", "chrf", "rouge_l", "perplexity", "bits_per_byte", "token_accuracy", "roc_auc"];
 
-export function tableCard(report) {
+export function tableCard(report, ctx, params) {
   const rows = [...(report.baseline ? [{ ...report.baseline, role: "baseline" }] : []), ...report.rows];
   const names = [...new Set(rows.flatMap((r) => Object.keys(r.metrics)))];
   const first = [...QUALITY, ...HEADLINES].filter((n) => names.includes(n));
-  const state = { all: false, search: "" };
+  const state = { all: Boolean(params.all), search: (params.find ?? "").toLowerCase() };
   const place = h("div", null);
   const shown = () => {
     const wanted = state.search
@@ -42,18 +42,21 @@ export function tableCard(report) {
     () => {
       state.all = !state.all;
       toggle.setAttribute("aria-pressed", String(state.all));
+      ctx.query({ all: state.all ? 1 : null });
       draw();
     },
-    { kind: "quiet", "aria-pressed": "false" },
+    { kind: "quiet", "aria-pressed": String(state.all) },
   );
   const search = h("input", {
     type: "search",
+    value: params.find ?? "",
     placeholder: words.search,
     "aria-label": words.search,
     data: { search: "" },
     on: {
       input: debounce(() => {
         state.search = search.value.trim().toLowerCase();
+        ctx.query({ find: state.search });
         draw();
       }, 150),
     },
@@ -66,7 +69,7 @@ export function tableCard(report) {
       id: "table",
       actions: [
         copyButton(text, words.copy),
-        button(words.save, () => download(`${report.run_id}.csv`, text(), "text/csv"), { kind: "quiet" }),
+        button(words.save, () => save(new Blob([text()], { type: "text/csv" }), `${report.run_id}.csv`), { kind: "quiet" }),
       ],
     },
     h("p", { class: "small muted" }, words.lead),

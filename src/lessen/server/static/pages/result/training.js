@@ -6,6 +6,7 @@ import { stages as stageNames } from "../../strings.js";
 import { training as words } from "../../strings-result.js";
 import { lines } from "../../svg.js";
 import { card, facts } from "../../widgets.js";
+import { memory } from "./curves.js";
 
 /** Return the trainings of a row: its own and those after its cuts, the epochs of later ones following on. */
 export function fits(row) {
@@ -25,13 +26,14 @@ function history(row) {
   return out;
 }
 
-export function trainingCard(report) {
+export function trainingCard(report, ctx) {
   const rows = report.rows.filter((r) => fits(r).length);
   if (!rows.length) return null;
   return card(
     { title: words.title, id: "training" },
     h("p", { class: "small muted" }, words.lead, " ", h("a", { href: `#/run/${encodeURIComponent(report.run_id)}` }, words.live)),
     rows.map(stage),
+    memory(report, ctx),
   );
 }
 

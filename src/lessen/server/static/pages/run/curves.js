@@ -1,4 +1,5 @@
 // The charts of a run: loss and its parts, validation against the teacher's line, learning rate and gradient norm, events.
+// In the address: stage, metric, smooth (weight), log (charts with a log axis), zoom ("from..to" on the common axis).
 
 import { chartIn } from "../../chart.js";
 import { debounce, fill, frame, h } from "../../dom.js";
@@ -7,26 +8,34 @@ import { curves as words, stages as stageNames } from "../../strings.js";
 import { attempt, button, card, empty, field, select } from "../../widgets.js";
 import { placeOf } from "./story.js";
 
+const SMOOTHING = 0.6; // to begin with
 const MOST_EVENTS = 100; // in the list; the chart marks them all
 const nameOf = (stage) => stageNames[stage] ?? stage;
 const keyName = (key) => words.keys[key] ?? key.replace(/^(loss|val)_/, "").replaceAll("_", " ");
 
+/** Read a span of the address: "12..40" -> [12, 40]; null where it is none. */
+export function spanOf(text) {
+  const [from, to, ...more] = (text || "?").split("..").map(Number);
+  return from < to && !more.length ? [from, to] : null;
+}
+
 export class Curves {
-  constructor(story, ctx, { loadAttempt, refine }) {
-    Object.assign(this, { story, ctx, loadAttempt });
-    this.only = "";
-    this.metric = null;
+  constructor(story, ctx, params, { loadAttempt, refine }) {
+    Object.assign(this, { story, ctx, params, loadAttempt });
+    this.only = params.stage ?? "";
+    this.metric = params.metric ?? null;
+    this.keep = debounce(() => this.toAddress(), 200);
     this.charts = {};
     this.update = frame(() => this.draw());
-    this.refine = debounce((spans) => attempt(refine(spans)), 250);
+    this.refine = debounce(() => attempt(refine(this.spans(this.zoom))), 250);
   }
 
   /** Draw the frame; charts follow when the library is there. */
   async build(root) {
     this.none = empty({ title: words.noneTitle, text: words.noneText, level: 3 });
-    this.stageSelect = select({ options: [["", words.allStages]], "aria-label": words.stage, onChange: (stage) => { this.only = stage; this.update(); } });
+    this.stageSelect = select({ options: [["", words.allStages]], "aria-label": words.stage, onChange: (stage) => { this.only = stage; this.ctx.query({ stage }); this.update(); } });
     this.attemptSelect = select({ options: [["merged", words.merged]], "aria-label": words.attempt, hidden: true, onChange: (value) => attempt(this.loadAttempt(value)) });
-    this.metricSelect = select({ options: [], onChange: (key) => { this.metric = key; this.update(); } });
+    this.metricSelect = select({ options: [], onChange: (metric) => { this.metric = metric; this.ctx.query({ metric }); this.update(); } });
     this.hosts = { loss: h("div"), val: h("div"), lr: h("div"), norm: h("div") };
     this.valCard = card({ class: "val" }, this.hosts.val, field({ label: words.metric, control: this.metricSelect }));
     this.eventList = h("div");
@@ -35,12 +44,15 @@ export class Curves {
       card({ title: words.title, actions: [this.attemptSelect, this.stageSelect] }, this.none, this.hosts.loss),
       this.valCard, card({ class: "pair" }, h("div", { class: "grid two" }, this.hosts.lr, this.hosts.norm)));
     root.append(this.main);
-    const shared = { xLabel: words.step, sync: "run", xText: (x) => this.xText(x), onZoom: (zoom) => this.zoomed(zoom) };
+    const { smooth, log = "", zoom } = this.params;
+    this.zoom = spanOf(zoom);
+    const shared = { xLabel: words.step, sync: "run", zoom: this.zoom, xText: (x) => this.xText(x), onZoom: (span) => this.zoomed(span), onView: () => this.keep() };
+    const logs = log.split(",");
     const [loss, val, lr, norm] = await Promise.all([
-      chartIn(this.hosts.loss, { ...shared, title: words.loss, unit: words.lossUnit, height: 300, canLog: true, canSmooth: true, smoothing: 0.6 }),
+      chartIn(this.hosts.loss, { ...shared, title: words.loss, unit: words.lossUnit, height: 300, canLog: true, log: logs.includes("loss"), canSmooth: true, smoothing: smooth >= 0 && smooth < 1 ? Number(smooth) : SMOOTHING }),
       chartIn(this.hosts.val, { ...shared, title: words.validation, height: 220 }),
       chartIn(this.hosts.lr, { ...shared, title: words.lr, height: 150 }),
-      chartIn(this.hosts.norm, { ...shared, title: words.norm, height: 150, canLog: true }),
+      chartIn(this.hosts.norm, { ...shared, title: words.norm, height: 150, canLog: true, log: logs.includes("norm") }),
     ]);
     this.charts = { loss, val, lr, norm };
     this.update();
@@ -53,6 +65,12 @@ export class Curves {
     this.attemptSelect.hidden = count < 2;
   }
 
+  toAddress() {
+    const { smoothing } = this.charts.loss.options;
+    const log = ["loss", "norm"].filter((name) => this.charts[name].options.log);
+    this.ctx.query({ smooth: smoothing === SMOOTHING ? null : smoothing, log: log.join(), zoom: this.zoom?.map((x) => Number(x.toFixed(2))).join("..") });
+  }
+
   xText(x) {
     const place = placeOf(x, this.layout ?? []);
     return place ? words.place(nameOf(place.stage), integer(place.step)) : number(x);
@@ -61,6 +79,7 @@ export class Curves {
   draw() {
     if (!this.charts.loss) return;
     const { story } = this;
+    if (story.curves.size && !story.curves.has(this.only)) this.only = ""; // an old address
     this.layout = story.layout(this.only);
     const keys = story.keys();
     const bands = this.layout.map(({ stage, start }) => ({ x: start, label: nameOf(stage) }));
@@ -121,14 +140,19 @@ export class Curves {
 
   /** A closer look asks the store for the points that the first answer left out. */
   zoomed(zoom) {
-    if (!zoom) return this.refine.cancel();
-    const spans = (this.layout ?? []).filter(({ start, length }) => start < zoom[1] && start + length > zoom[0])
+    this.zoom = zoom;
+    if (zoom) this.refine();
+    else this.refine.cancel();
+  }
+
+  spans(zoom) {
+    return (this.layout ?? []).filter(({ start, length }) => start < zoom[1] && start + length > zoom[0])
       .map(({ stage, start, length }) => ({ stage, from: Math.max(0, Math.floor(zoom[0] - start)), to: Math.min(length, Math.ceil(zoom[1] - start)) }));
-    return this.refine(spans);
   }
 
   destroy() {
     this.refine.cancel();
+    this.keep.cancel();
     Object.values(this.charts).forEach((chart) => chart.destroy());
   }
 }

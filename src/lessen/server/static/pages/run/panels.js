@@ -1,7 +1,7 @@
 // The parts of the live page beside the charts: stage rail, log, resources.
 
 import { chartIn } from "../../chart.js";
-import { fill, frame, h } from "../../dom.js";
+import { debounce, fill, frame, h } from "../../dom.js";
 import { bytes, clock, number, seconds } from "../../format.js";
 import { panels as words, stages as stageNames } from "../../strings.js";
 import { badge, card, facts, field, say, select, stateBadge } from "../../widgets.js";
@@ -32,18 +32,19 @@ export class Rail {
   }
 }
 
-/** The run's log with filters; follows its end unless told otherwise. */
+/** The run's log with filters, which stand in the address; follows its end unless told otherwise. */
 export class LogPanel {
-  constructor(story) {
+  constructor(story, { level, logstage = "", search = "" }, query) {
     this.story = story;
-    this.filter = { level: "info", stage: "", search: "" };
+    this.filter = { level: LEVELS.includes(level) ? level : LEVELS[0], stage: logstage, search };
+    this.keep = debounce(() => query({ level: this.filter.level === LEVELS[0] ? null : this.filter.level, logstage: this.filter.stage, search: this.filter.search }), 200);
     this.update = frame(() => this.draw());
     this.shown = "";
   }
 
   build() {
-    const change = (key) => (value) => { this.filter[key] = value; this.shown = ""; this.update(); };
-    const search = h("input", { type: "search", placeholder: words.searchHint, data: { search: "" }, on: { input: () => change("search")(search.value) } });
+    const change = (key) => (value) => { this.filter[key] = value; this.shown = ""; this.update(); this.keep(); };
+    const search = h("input", { type: "search", value: this.filter.search, placeholder: words.searchHint, data: { search: "" }, on: { input: () => change("search")(search.value) } });
     this.follow = h("input", { type: "checkbox", checked: true });
     this.stages = select({ options: [["", words.allStages]], onChange: change("stage") });
     this.lines = h("ol", { class: "plain" });
@@ -51,13 +52,14 @@ export class LogPanel {
     this.count = h("p", { class: "muted small", role: "status" });
     const tools = h("div", { class: "log-tools" },
       field({ label: words.search, control: search }),
-      field({ label: words.level, control: select({ options: LEVELS.map((level) => [level, words.levels[level]]), onChange: change("level") }) }),
+      field({ label: words.level, control: select({ options: LEVELS.map((level) => [level, words.levels[level]]), value: this.filter.level, onChange: change("level") }) }),
       field({ label: words.stage, control: this.stages }),
       field({ label: words.follow, control: this.follow }));
     return card({ title: words.log }, tools, this.box, this.count);
   }
 
   draw() {
+    if (this.story.log.length && !this.story.log.some((line) => line.stage === this.filter.stage)) this.filter.stage = "";
     const { level, stage, search } = this.filter;
     const least = LEVELS.indexOf(level);
     const text = search.toLowerCase();
