@@ -102,8 +102,7 @@ def check_sample(rows: dict[str, Any], folder: Path, name: str) -> None:
     assert np.array(rows["values"]) == pytest.approx(weight[np.ix_(*picked)], rel=1e-5)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (320, "dark")])  # test_journey: the other two as well
 @pytest.mark.parametrize("address", PAGES)
 def test_a_page_is_sound(
     server: Running, runs: dict[str, str], open_page: Open, address: str, width: int, scheme: str

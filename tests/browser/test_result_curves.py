@@ -191,7 +191,7 @@ def test_what_was_chosen_on_the_result_page_stands_in_its_address(show: Open, ex
     expect(page.locator("#confusion .where")).to_contain_text("quantize: true numpy, said sklearn")
     page.get_by_label("Which samples").select_option("changed")
     page.get_by_label("Find a metric").fill("Latency P9")
-    page.wait_for_function("location.hash.includes('find=') && location.hash.includes('samples=changed')")
+    page.wait_for_function("() => location.hash.includes('find=') && location.hash.includes('samples=changed')")
     with page.expect_request("**/samples?*") as asked:
         page.reload()
     assert "label=numpy&predicted=sklearn&change=changed" in asked.value.url
@@ -216,7 +216,7 @@ def test_a_layer_shows_what_its_cut_alone_costs(show: Open, expect: Any) -> None
     assert blocks == ["bert.encoder.layer.0", "bert.encoder.layer.1", "classifier"]
     expect(page.locator("#tree")).to_contain_text("macro-F1 gets worse on 200 validation samples when 75 %")
     page.get_by_label("Find a layer").fill("query")
-    page.wait_for_function("location.hash.includes('find=query')")
+    page.wait_for_function("() => location.hash.includes('find=query')")
     page.reload()
     expect(page.get_by_label("Find a layer")).to_have_value("query")
     expect(rows).to_have_count(2)  # the root and what was found

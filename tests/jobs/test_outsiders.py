@@ -147,6 +147,7 @@ def test_a_run_of_an_older_version_is_taken_in(tmp_path):
     run_id = id_of(place, folder)
     record = place.until(run_id)
     assert record.error["message"] == "something; do this"
+    wait_for(lambda: len(place.store.events(run_id)) >= len(lines))
     assert [e["seq"] for e in place.store.events(run_id)] == list(range(1, len(lines) + 1))
     place.close()
 

@@ -20,7 +20,7 @@ from lessen.jobs import Timing, tree
 from lessen.jobs.tree import Identity
 from lessen.jobs.usage import Meter, cpu_seconds
 
-SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
+SLEEPER = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.1: pass\ntime.sleep(60)"]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_process_is_found_after_the_clock_was_set(sleeper, monkeypatch, tmp_pa
     assert tree.find(who) is not None
     assert tree.identify(sleeper.pid) == who
     assert tree.living([who]) == tree.family(who) == {who}
-    assert cpu_seconds(who) > 0
+    wait_for(lambda: cpu_seconds(who) > 0)
     assert meter.sample().rss_bytes > 0
     tree.send([who], signal.SIGTERM)
     assert sleeper.wait(5) == -signal.SIGTERM

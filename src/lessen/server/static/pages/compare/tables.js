@@ -1,7 +1,7 @@
 // Under the picture: the points as a table against the pinned one, repeats with their spread, settings that differ.
 
 import { h, table } from "../../dom.js";
-import { number, times } from "../../format.js";
+import { times } from "../../format.js";
 import { compare as words } from "../../strings-models.js";
 import { button, card, say } from "../../widgets.js";
 import * as m from "../result/metrics.js";
@@ -148,6 +148,6 @@ export function diffCard(found) {
 
 function shown(value) {
   if (value === null || value === undefined) return h("span", { class: "muted" }, words.unset);
-  if (typeof value === "number") return number(value, 6);
+  if (typeof value === "number") return String(value);
   return h("code", null, typeof value === "string" ? value : JSON.stringify(value));
 }
