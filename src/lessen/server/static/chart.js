@@ -128,8 +128,8 @@ class Chart {
   draw() {
     if (!this.node.isConnected) return;
     const layers = this.layers();
-    // Many lines are thinned to two pixels: more of them would lie over each other, and cost the most of a redraw.
-    const wide = Math.ceil((this.size().width - 60) / (layers.length > 8 ? 2 : 1));
+    // Many lines are thinned to two or four pixels: more points would lie over each other, and cost the most of a redraw.
+    const wide = Math.ceil((this.size().width - 60) / (layers.length > 24 ? 4 : layers.length > 8 ? 2 : 1));
     const { xs, columns, reach } = fit(layers, wide, this.zoom);
     Object.assign(this, { xs, reach });
     this.joined = null; // of the points as they are; made when somebody asks
