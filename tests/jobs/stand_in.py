@@ -77,6 +77,8 @@ def sleep(tell, check, number):
 
 def halt(tell, check, number):
     os.kill(os.getpid(), signal.SIGSTOP)
+    for _ in range(20):  # another thread may take the signal, and this one goes on for a moment
+        time.sleep(0.01)
 
 
 def stubborn(tell, check, number):
