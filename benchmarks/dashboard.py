@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import requests
 from playwright.sync_api import Page, sync_playwright
-from serve_load import Training, serving, spread, watch_many
+from serve_load import Training, judged, serving, spread, watch_many
 
 from lessen.folder import prepare
 from lessen.measure import environment
@@ -193,10 +193,7 @@ def main() -> None:
         "hardware": {key: about[key] for key in ("cpu", "cores", "memory_bytes", "system")},
         "versions": {name: version(name) for name in ("lessen", "playwright", "fastapi", "uvicorn")},
         "settings": {key: getattr(args, key) for key in ("clients", "minutes", "model")},
-        "promises": {
-            name: {"at_most": most, "measured": reached[name], "kept": reached[name] <= most}
-            for name, most in PROMISES.items()
-        },
+        "promises": judged(PROMISES, reached),
         "figures": {
             "first_paint_ms": paints, "runs_1000_ms": rows, "redraw_50_curves_ms": redrawn, "event_to_pixel": shown,
         },

@@ -301,6 +301,14 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
+def judged(promises: dict[str, float], reached: dict[str, float]) -> dict[str, dict[str, float | bool]]:
+    """Return each bound beside what was measured."""
+    return {
+        name: {"at_most": most, "measured": reached[name], "kept": reached[name] <= most}
+        for name, most in promises.items()
+    }
+
+
 def main() -> None:
     """Measure and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -322,10 +330,7 @@ def main() -> None:
         "hardware": {key: about[key] for key in ("cpu", "cores", "memory_bytes", "system")},
         "versions": {"python": about["python"], **{name: version(name) for name in PACKAGES}},
         "settings": {key: getattr(args, key) for key in ("clients", "processes", "minutes", "model")},
-        "promises": {
-            name: {"at_most": most, "measured": reached[name], "kept": reached[name] <= most}
-            for name, most in PROMISES.items()
-        },
+        "promises": judged(PROMISES, reached),
         "figures": figures,
     }
     args.out.write_text(json.dumps(result, indent=1) + "\n")

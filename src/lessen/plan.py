@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lessen.errors import LessenError, ResourceError
+from lessen.folder import disk_bytes
 from lessen.plan_time import Work, training_time
 from lessen.progress import duration
 
@@ -133,8 +134,7 @@ def require_room(folder: Path, needed: float | None) -> None:
     """
     if needed is None:
         return
-    there = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file() and not f.is_symlink())
-    free, want = shutil.disk_usage(_standing(folder)).free, ROOM * max(0.0, needed - there)
+    free, want = shutil.disk_usage(_standing(folder)).free, ROOM * max(0.0, needed - disk_bytes(folder))
     if free < want:
         raise ResourceError(
             f"the disk is too full for this run: {free / 1e6:,.0f} MB are free in {folder.absolute().parent}, "

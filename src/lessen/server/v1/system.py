@@ -20,6 +20,7 @@ from lessen import __version__, token
 from lessen.doctor import FAST_FLAGS
 from lessen.errors import ConflictError
 from lessen.events import RunState
+from lessen.folder import disk_bytes
 from lessen.report.rows import SCHEMA_VERSION
 from lessen.server.service import Served, Service
 from lessen.server.v1.system_shapes import Cpu, Device, Disk, Memory, SystemOut, TokenOut, VersionOut
@@ -144,20 +145,7 @@ def _tick() -> int:
 
 @lru_cache(maxsize=1)
 def _runs_bytes(root: Path, tick: int) -> int:
-    """Return the bytes below a folder; links are not followed and hard links count once."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    for folder, _, files in os.walk(root):
-        for name in files:
-            try:
-                stat = os.lstat(os.path.join(folder, name))
-            except FileNotFoundError:  # a run is at work
-                continue
-            if (stat.st_dev, stat.st_ino) not in seen:
-                if stat.st_nlink > 1:
-                    seen.add((stat.st_dev, stat.st_ino))
-                total += stat.st_size
-    return total
+    return disk_bytes(root)
 
 
 def _version(name: str) -> str | None:
